@@ -1,0 +1,205 @@
+/*
+ * A client's homes, losses and deadlines.
+ *
+ * Decides: when a connection is given up and where the next home is looked for. Must not read frames. Invariant: after
+ * client_conn_lost() nothing in the tables points at that connection; it is freed by client_sweep() only.
+ */
+#include "client/state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "client/frame.h"
+
+enum { RETRY_FIRST_MS = 50, RETRY_MAX_MS = 2000, SILENT_PINGS = 3 };
+
+void client_learn_server(struct room_client *c, const char *address, size_t len)
+{
+    if (len == 0 || len >= CLIENT_ADDRESS_SIZE || memchr(address, '\0', len) || !memchr(address, ':', len) ||
+        c->server_count == ROOM_CLIENT_SERVERS_MAX)
+        return;
+    for (unsigned i = 0; i < c->server_count; i++)
+        if (strlen(c->servers[i]) == len && memcmp(c->servers[i], address, len) == 0)
+            return;
+    memcpy(c->servers[c->server_count], address, len);
+    c->servers[c->server_count++][len] = '\0';
+}
+
+/* At once after a loss, then at growing intervals, spread by chance: a server's players do not come back in step. */
+static void plan_retry(struct room_client *c)
+{
+    unsigned tried = c->attempt / (c->server_count ? c->server_count : 1);
+    int64_t wait = tried > 5 ? RETRY_MAX_MS : (int64_t)RETRY_FIRST_MS << tried;
+    c->retry_at_ms = c->attempt == 0 ? c->now_ms
+                                     : c->now_ms + wait / 2 + (int64_t)rng_below(&c->rng, (uint64_t)wait / 2 + 1);
+}
+
+void client_conn_lost(struct client_conn *conn, const char *reason, int code)
+{
+    struct room_client *c = conn->client;
+    if (conn->state == CONN_DEAD)
+        return;
+    conn->state = CONN_DEAD;
+    c->sweep = true;
+    if (c->home == conn) {
+        c->home = NULL;
+        plan_retry(c);
+    }
+    /* Callbacks may change both tables, so each look begins anew; nothing new can point at a dead connection. */
+    for (unsigned i = 0; i < c->room_count;) {
+        if (c->rooms[i].conn == conn) {
+            room_gone(c, &c->rooms[i], reason);
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    for (unsigned i = 0; i < c->request_count;) {
+        if (c->requests[i].conn == conn) {
+            request_fail(c, &c->requests[i], code, reason);
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    for (unsigned i = 0; i < CLIENT_SEND_NOTES; i++)
+        if (c->notes[i].conn == conn)
+            c->notes[i].conn = NULL;
+}
+
+void client_close(struct room_client *c, int code, const char *text)
+{
+    if (c->closed)
+        return;
+    c->closed = true;
+    c->closed_code = code;
+    for (struct client_conn *conn = c->conns; conn; conn = conn->next)
+        client_conn_lost(conn, text, code);
+    c->retry_at_ms = INT64_MAX;
+    if (c->on.closed)
+        c->on.closed(c->arg, code, text);
+}
+
+/* The next home may be a server we are connected to already for a room of its. */
+static struct client_conn *promote(struct room_client *c, const char *address)
+{
+    for (struct client_conn *conn = c->conns; conn; conn = conn->next)
+        if (conn->state == CONN_OPEN && strcmp(conn->address, address) == 0)
+            return conn;
+    return NULL;
+}
+
+void client_find_home(struct room_client *c)
+{
+    const char *address = c->servers[c->next_server % c->server_count];
+    c->next_server = (c->next_server + 1) % c->server_count;
+    c->retry_at_ms = INT64_MAX;
+    if (c->started && c->on.reconnecting)
+        c->on.reconnecting(c->arg, c->attempt + 1, address);
+    c->started = true;
+    c->attempt++;
+    struct client_conn *conn = promote(c, address);
+    if (conn) {
+        conn->home = true;
+        c->home = conn;
+        c->attempt = 0;
+        if (c->on.welcome)
+            c->on.welcome(c->arg, conn->server.s, "");
+    } else if (conn_open(c, address, true, &conn) == 0) {
+        c->home = conn;
+    } else {
+        plan_retry(c);
+    }
+}
+
+/* True while nothing hangs on a connection that is not home. */
+static bool unused(const struct room_client *c, const struct client_conn *conn)
+{
+    for (unsigned i = 0; i < c->room_count; i++)
+        if (c->rooms[i].conn == conn)
+            return false;
+    for (unsigned i = 0; i < c->request_count; i++)
+        if (c->requests[i].conn == conn)
+            return false;
+    return !conn->home;
+}
+
+void client_sweep(struct room_client *c)
+{
+    if (!c->sweep)
+        return;
+    c->sweep = false;
+    for (struct client_conn **at = &c->conns; *at;) {
+        struct client_conn *conn = *at;
+        if (conn->state == CONN_OPEN && unused(c, conn))
+            client_conn_lost(conn, "left", ROOM_E_CANCELLED);
+        if (conn->state == CONN_DEAD) {
+            *at = conn->next;
+            conn_free(conn);
+        } else {
+            at = &conn->next;
+        }
+    }
+    c->sweep = false;
+}
+
+static void ping(struct client_conn *conn)
+{
+    size_t begin = frame_begin(&conn->out);
+    struct wire_frame_ping f = {.t = 0};
+    /* With a full queue there is enough on the way to be answered. */
+    if (frame_end(&conn->out, begin, wire_frame_ping_pack(&f, &conn->out)) == 0)
+        conn->client->dirty = true;
+    conn->pinged_ms = conn->client->now_ms;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* When this connection wants to be looked at. */
+static int64_t conn_due(const struct room_client *c, const struct client_conn *conn)
+{
+    if (conn->state == CONN_DEAD)
+        return c->now_ms;
+    if (conn->state != CONN_OPEN)
+        return conn->opened_ms + c->connect_timeout_ms;
+    return later(conn->heard_ms, conn->pinged_ms) + c->ping_ms;
+}
+
+void client_timers(struct room_client *c)
+{
+    for (struct client_conn *conn = c->conns; conn; conn = conn->next) {
+        if (conn->state == CONN_DEAD || conn_due(c, conn) > c->now_ms)
+            continue;
+        if (conn->state != CONN_OPEN)
+            client_conn_lost(conn, "timeout", ROOM_E_TIMEOUT);
+        else if (c->now_ms - conn->heard_ms >= c->ping_ms * SILENT_PINGS)
+            client_conn_lost(conn, "timeout", ROOM_E_DISCONNECTED);
+        else
+            ping(conn);
+    }
+    for (unsigned i = 0; i < c->request_count;) {
+        if (c->requests[i].deadline_ms <= c->now_ms) {
+            request_fail(c, &c->requests[i], ROOM_E_TIMEOUT, "the join was not answered in time");
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    if (!c->closed && c->retry_at_ms <= c->now_ms)
+        client_find_home(c);
+}
+
+int64_t client_next_due(const struct room_client *c)
+{
+    int64_t due = c->retry_at_ms;
+    if (c->dirty || c->sweep)
+        return c->now_ms;
+    for (const struct client_conn *conn = c->conns; conn; conn = conn->next)
+        due = conn_due(c, conn) < due ? conn_due(c, conn) : due;
+    for (unsigned i = 0; i < c->request_count; i++)
+        due = c->requests[i].deadline_ms < due ? c->requests[i].deadline_ms : due;
+    return due;
+}

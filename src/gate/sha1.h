@@ -1,0 +1,16 @@
+/*
+ * SHA-1 (FIPS 180-4), for the WebSocket handshake only, where the standard asks for it. Not for anything secret.
+ */
+#ifndef GATE_SHA1_H
+#define GATE_SHA1_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { SHA1_BYTES = 20, SHA1_BASE64_SIZE = 29 };
+
+void sha1(const void *data, size_t len, uint8_t out[SHA1_BYTES]);
+/* The digest as base64 and a NUL. */
+void sha1_base64(const uint8_t digest[SHA1_BYTES], char out[SHA1_BASE64_SIZE]);
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * The bus port: everything a node says to the rest of the cluster goes through here.
+ *
+ * Decides: the words (publish, request, key-value compare-and-set, watch) and their outcomes. Knows nothing of rooms or
+ * servers, and nothing of NATS: bus_nats talks to a NATS cluster, bus_mem is one process by itself, the simulator has its
+ * own. All calls come from the loop thread, none of them ever blocks, and no event is delivered inside a call: events
+ * wait in a bounded queue until bus_drain().
+ *
+ * A result is one of ok, conflict, unknown (it may have happened: read it back), not found, no responders, refused,
+ * closed. Unknown never means no. Every accepted request or key-value operation ends in exactly one BUS_EV_DONE with its
+ * token, at the latest `timeout_ms` after the call plus one turn of the loop; a call that returns an error has no event.
+ *
+ * Prefix: the implementation puts `p.` before subjects and `p_` before bucket names and takes them off again; callers
+ * never see it. A reply subject out of an event is opaque: hand it back to bus_publish() as it came.
+ */
+#ifndef PORT_BUS_H
+#define PORT_BUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum bus_result {
+    BUS_OK,
+    BUS_CONFLICT,      /* compare-and-set: the revision was another one; nothing was changed */
+    BUS_UNKNOWN,       /* no answer, or the connection went: it may or may not have happened, now or later */
+    BUS_NOT_FOUND,     /* key-value get: no such key (or it was deleted); revision is that of the delete marker or 0 */
+    BUS_NO_RESPONDERS, /* nobody subscribes to the subject; key-value: the bucket had no leader until the deadline (or does
+                          not exist), and nothing was changed */
+    BUS_REFUSED,       /* the server refused for a reason that will not go away (data = text) */
+    BUS_CLOSED         /* the bus was closed before there was an answer */
+};
+
+enum bus_event_kind {
+    BUS_EV_UP,       /* connected (again): subscriptions are in place, watches resynchronise by themselves */
+    BUS_EV_DOWN,     /* the connection is lost; publish fails until BUS_EV_UP */
+    BUS_EV_MESSAGE,  /* sub, subject, reply (or NULL), data */
+    BUS_EV_DONE,     /* token, result, revision, data */
+    BUS_EV_SYNC,     /* bucket: a whole listing follows; keys not seen until BUS_EV_SYNCED do not exist */
+    BUS_EV_ENTRY,    /* bucket, key, revision, data (NULL: deleted); older revisions than one seen are left out */
+    BUS_EV_SYNCED,   /* bucket: the listing is complete, changes follow */
+    BUS_EV_LOST      /* messages of subscription `sub` were dropped (slow consumer); count in revision */
+};
+
+/* Everything pointed to is borrowed until the handler returns. */
+struct bus_event {
+    enum bus_event_kind kind;
+    enum bus_result result;
+    uint64_t token;
+    uint64_t revision;
+    uint32_t sub;
+    const char *subject;
+    const char *reply;
+    const char *bucket;
+    const char *key;
+    const uint8_t *data;
+    size_t len;
+};
+
+typedef void bus_handler(void *arg, const struct bus_event *event);
+
+#define BUS_ANY_REVISION UINT64_MAX /* kv_put, kv_delete: whatever is there */
+
+struct bus_bucket {
+    const char *name;
+    int64_t ttl_ms; /* 0: entries stay */
+    int replicas; /* 0: as the bus is configured */
+    bool watched; /* changes are republished so that kv_watch() can follow them */
+};
+
+struct bus;
+
+struct bus_ops {
+    int (*publish)(struct bus *b, const char *subject, const char *reply, const void *data, size_t len);
+    int (*request)(struct bus *b, uint64_t token, const char *subject, const void *data, size_t len, int timeout_ms);
+    int (*subscribe)(struct bus *b, uint32_t sub, const char *subject);
+    int (*unsubscribe)(struct bus *b, uint32_t sub);
+    int (*kv_bucket)(struct bus *b, uint64_t token, const struct bus_bucket *bucket, int timeout_ms);
+    int (*kv_watch)(struct bus *b, const char *bucket);
+    int (*kv_get)(struct bus *b, uint64_t token, const char *bucket, const char *key, int timeout_ms);
+    int (*kv_put)(struct bus *b, uint64_t token, const char *bucket, const char *key, uint64_t expected,
+                  const void *data, size_t len, int timeout_ms);
+    int (*kv_delete)(struct bus *b, uint64_t token, const char *bucket, const char *key, uint64_t expected,
+                     int timeout_ms);
+    size_t (*drain)(struct bus *b, bus_handler *handler, void *arg, size_t max_events);
+    void (*flush)(struct bus *b);
+    void (*close)(struct bus *b);
+};
+
+/* First member of every implementation. */
+struct bus {
+    const struct bus_ops *ops;
+};
+
+/* Each returns 0 or DISCONNECTED, FULL (the outgoing queue is at its limit: shed), TOO_BIG, INVALID, NO_MEMORY. */
+
+/* Fire and forget; 0 means handed over, not delivered. Copies `data`. */
+static inline int bus_publish(struct bus *b, const char *subject, const char *reply, const void *data, size_t len)
+{
+    return b->ops->publish(b, subject, reply, data, len);
+}
+
+/* One answer, or no responders, or unknown at the deadline. */
+static inline int bus_request(struct bus *b, uint64_t token, const char *subject, const void *data, size_t len,
+                              int timeout_ms)
+{
+    return b->ops->request(b, token, subject, data, len, timeout_ms);
+}
+
+/* `sub` is the caller's number and comes back in events. Subscriptions outlive reconnects. */
+static inline int bus_subscribe(struct bus *b, uint32_t sub, const char *subject)
+{
+    return b->ops->subscribe(b, sub, subject);
+}
+
+static inline int bus_unsubscribe(struct bus *b, uint32_t sub)
+{
+    return b->ops->unsubscribe(b, sub);
+}
+
+/* Makes the bucket if it is not there; ok too if it is there already. */
+static inline int bus_kv_bucket(struct bus *b, uint64_t token, const struct bus_bucket *bucket, int timeout_ms)
+{
+    return b->ops->kv_bucket(b, token, bucket, timeout_ms);
+}
+
+/* BUS_EV_SYNC, entries, BUS_EV_SYNCED now, after each reconnect, after a gap, and at least every minute. */
+static inline int bus_kv_watch(struct bus *b, const char *bucket)
+{
+    return b->ops->kv_watch(b, bucket);
+}
+
+/* Reads from the stream's leader: never stale. */
+static inline int bus_kv_get(struct bus *b, uint64_t token, const char *bucket, const char *key, int timeout_ms)
+{
+    return b->ops->kv_get(b, token, bucket, key, timeout_ms);
+}
+
+/* `expected`: the revision that must be the last one, 0 to create (also over a delete marker), or BUS_ANY_REVISION.
+ * Ok carries the new revision. */
+static inline int bus_kv_put(struct bus *b, uint64_t token, const char *bucket, const char *key, uint64_t expected,
+                             const void *data, size_t len, int timeout_ms)
+{
+    return b->ops->kv_put(b, token, bucket, key, expected, data, len, timeout_ms);
+}
+
+static inline int bus_kv_delete(struct bus *b, uint64_t token, const char *bucket, const char *key, uint64_t expected,
+                                int timeout_ms)
+{
+    return b->ops->kv_delete(b, token, bucket, key, expected, timeout_ms);
+}
+
+/* Hands out up to `max_events` waiting events, oldest first; returns how many. The handler may call the bus. If it returns
+ * `max_events` or more, call it again before going to sleep: there is no second wake for what it left. */
+static inline size_t bus_drain(struct bus *b, bus_handler *handler, void *arg, size_t max_events)
+{
+    return b->ops->drain(b, handler, arg, max_events);
+}
+
+/* Pushes out what was published in this turn of the loop. */
+static inline void bus_flush(struct bus *b)
+{
+    b->ops->flush(b);
+}
+
+/* Ends every open request with BUS_CLOSED (still to be drained). The implementation's own destroy frees it. */
+static inline void bus_close(struct bus *b)
+{
+    b->ops->close(b);
+}
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * What a room type may ask for: the functions of room/room_type.h.
+ *
+ * Called by types from inside their callbacks only. What would end a seat or the room is noted here and carried out by
+ * run_settle() once the callback has returned.
+ */
+#include <string.h>
+
+#include "base/log.h"
+#include "room/room.h"
+#include "wire/mp_read.h"
+
+static struct seat *seated(const struct room *r, const char *player)
+{
+    struct seat *seat = player ? seats_by_player(&r->seats, player) : NULL;
+    return seat && seat->who && !seat->kicked ? seat : NULL;
+}
+
+int room_send(struct room *room, const char *player, const void *data, size_t len)
+{
+    const struct host_config *c = &room->host->config;
+    struct seat *seat = seated(room, player);
+    if (!seat)
+        return ROOM_E_NOT_FOUND;
+    c->out->message(c->out_arg, room, seat->who, seat->player, data, len);
+    return 0;
+}
+
+void room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len)
+{
+    const struct host_config *c = &room->host->config;
+    struct seat *seat = seated(room, except);
+    if (room->seats.taken > (seat ? 1u : 0u))
+        c->out->broadcast(c->out_arg, room, seat ? seat->who : 0, from, data, len);
+}
+
+int room_reply(struct room *room, const void *data, size_t len)
+{
+    struct buf *out = room->reply;
+    if (!out)
+        return ROOM_E_INVALID;
+    if (!room->reply_error && !buf_write(out, data, len))
+        room->reply_error = out->len > out->max || len > out->max - out->len ? ROOM_E_TOO_BIG : ROOM_E_NO_MEMORY;
+    return room->reply_error;
+}
+
+void room_set_user(struct room *room, void *user)
+{
+    room->user = user;
+}
+
+void *room_user(const struct room *room)
+{
+    return room->user;
+}
+
+/* A refusal of the room's own limit ends the room; one of the machine does not. */
+static void *noted(struct room *r, void *p, size_t old, size_t size)
+{
+    if (!p && size > r->budget.max_bytes - (r->budget.used_bytes - old))
+        r->over_memory = true;
+    return p;
+}
+
+void *room_alloc(struct room *room, size_t size)
+{
+    size += size == 0;
+    return noted(room, alloc_get(&room->budget.alloc, size), 0, size);
+}
+
+void *room_realloc(struct room *room, void *ptr, size_t old, size_t size)
+{
+    size += size == 0;
+    old = ptr ? old + (old == 0) : 0;
+    return noted(room, alloc_resize(&room->budget.alloc, ptr, old, size), old, size);
+}
+
+void room_free(struct room *room, void *ptr, size_t size)
+{
+    alloc_put(&room->budget.alloc, ptr, size + (size == 0));
+}
+
+static void set_lock(struct room *r, bool locked)
+{
+    r->dirty |= r->locked != locked;
+    r->locked = locked;
+}
+
+void room_lock(struct room *room)
+{
+    set_lock(room, true);
+}
+
+void room_unlock(struct room *room)
+{
+    set_lock(room, false);
+}
+
+int room_set_metadata(struct room *room, const void *data, size_t len)
+{
+    uint8_t *copy = NULL;
+    if (len > ROOM_METADATA_MAX)
+        return ROOM_E_TOO_BIG;
+    if (len) {
+        if (mp_check(data, len, WIRE_VALUE_DEPTH, NULL) != 0)
+            return ROOM_E_BAD_FRAME;
+        copy = room_alloc(room, len);
+        if (!copy)
+            return ROOM_E_NO_MEMORY;
+        memcpy(copy, data, len);
+    }
+    alloc_put(&room->budget.alloc, room->metadata, room->metadata_len);
+    room->metadata = copy;
+    room->metadata_len = (unsigned)len;
+    room->dirty = true;
+    return 0;
+}
+
+int room_kick(struct room *room, const char *player, const char *reason)
+{
+    char cut[ROOM_REASON_MAX + 1];
+    struct seat *seat = seated(room, player);
+    if (!seat)
+        return ROOM_E_NOT_FOUND;
+    run_reason(cut, reason, "kicked");
+    seat->kick = alloc_str(&room->budget.alloc, cut);
+    seat->kicked = true;
+    room->kicks = true;
+    return 0;
+}
+
+void room_close(struct room *room, const char *reason)
+{
+    if (!room->closing)
+        run_reason(room->reason, reason, "closed");
+    room->closing = true;
+}
+
+const char *room_id(const struct room *room)
+{
+    return room->id;
+}
+
+unsigned room_player_count(const struct room *room)
+{
+    return room->seats.taken;
+}
+
+unsigned room_max_players(const struct room *room)
+{
+    return room->seats.max;
+}
+
+const char *room_player(const struct room *room, unsigned i)
+{
+    for (const struct seat *seat = room->seats.head; seat; seat = seat->next)
+        if (seat->who && i-- == 0)
+            return seat->player;
+    return NULL;
+}
+
+int64_t room_now_ms(const struct room *room)
+{
+    return mono_diff_ms(room->started, room->host->now);
+}
+
+uint64_t room_random(struct room *room, uint64_t n)
+{
+    return n ? rng_below(&room->rng, n) : 0;
+}
+
+void room_log(const struct room *room, enum room_log_level level, const char *text)
+{
+    static const enum log_level levels[] = {LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR};
+    enum log_level at = level <= ROOM_LOG_ERROR ? levels[level] : LOG_ERROR;
+    char clean[501];
+    size_t n = 0;
+    for (; n < sizeof(clean) - 1 && text[n]; n++)
+        clean[n] = (unsigned char)text[n] < ' ' || text[n] == 127 || text[n] == '"' || text[n] == '\\' ? ' ' : text[n];
+    clean[n] = '\0';
+    LOG_AT(at, "room type says", "room=%s type=%s text=\"%s\"", room->id, room->def->name.s, clean);
+}

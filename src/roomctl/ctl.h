@@ -1,0 +1,50 @@
+/*
+ * What the parts of roomctl share: the verbs' shape and the exit codes.
+ *
+ * Decides: the exit codes, which scripts rely on. Knows no verb by name. One thread; every verb runs once per process.
+ * Invariant: a verb says what went wrong on standard error before it returns anything but CTL_DONE.
+ */
+#ifndef ROOMCTL_CTL_H
+#define ROOMCTL_CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "roomctl/connect.h"
+#include "roomctl/options.h"
+
+enum ctl_exit { CTL_DONE, CTL_FAILED, CTL_USAGE, CTL_NOT_FOUND, CTL_UNREACHABLE };
+
+struct ctl_verb {
+    const char *name;
+    const char *args;     /* for the usage line */
+    unsigned options;     /* OPT_* groups it takes besides the common ones */
+    int args_min, args_max;
+    const char *summary;
+    const char *text;     /* more help, or "" */
+    const char *example;
+    enum ctl_exit (*run)(struct conn *conn, const struct options *o);
+};
+
+enum ctl_exit ctl_servers(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_server(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_rooms(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_room(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_lock(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_unlock(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_close(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_players(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_watch(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_doctor(struct conn *conn, const struct options *o);
+enum ctl_exit ctl_check(struct conn *conn, const struct options *o);
+
+/* One line on standard error: "roomctl: ..."; control characters are shown as '?'. */
+void ctl_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What a failure means to a script: ROOM_E_NOT_FOUND, no answer, or anything else. */
+enum ctl_exit ctl_exit_of(int err);
+
+/* False, with a line said, if `id` cannot be the id of a `what`. */
+bool ctl_id_ok(const char *what, const char *id);
+
+#endif

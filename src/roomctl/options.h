@@ -1,0 +1,60 @@
+/*
+ * The command line of roomctl.
+ *
+ * Decides: which options there are, what they take, and which verb takes which. Reads no environment and no file; that is
+ * for connect.c. Invariant: after success every value is within its limits; nothing unknown was passed over.
+ */
+#ifndef ROOMCTL_OPTIONS_H
+#define ROOMCTL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+enum { OPTIONS_ARGS = 2, OPTIONS_TIMEOUT_MS = 2000, OPTIONS_SETTLE_MS = 5000 };
+
+/* Groups of options, one bit each; a verb names the groups it takes. */
+enum {
+    OPT_COMMON = 1,
+    OPT_TYPE = 2,
+    OPT_FILTER = 4, /* --has-space --unlocked */
+    OPT_SERVER = 8, /* --server ID after the verb */
+    OPT_LIMIT = 16,
+    OPT_SORT = 32,
+    OPT_ROOM = 64,
+    OPT_COUNT = 128,
+    OPT_SETTLE = 256
+};
+
+/* Strings are borrowed from argv; NULL: not given. */
+struct options {
+    const char *verb;
+    const char *args[OPTIONS_ARGS];
+    int arg_count;
+    const char *nats, *context, *prefix;
+    const char *user, *password, *creds, *tls_ca, *tls_cert, *tls_key;
+    int timeout_ms;
+    bool json, help, version;
+    const char *type, *server, *room, *sort;
+    bool has_space, unlocked;
+    int limit; /* 0: all */
+    int count; /* 0: no end */
+    int settle_ms;
+};
+
+/* Says which groups a verb takes; 0 if there is no such verb. */
+typedef unsigned options_verb(const char *name);
+
+/* Fills `out`. ROOM_E_INVALID with a text that names the option and what to do. */
+MUST_USE int options_parse(int argc, char *const argv[], options_verb *verb, struct options *out,
+                           struct err_detail *detail);
+
+/* "250ms", "2s", "1m" or seconds without a unit; 1 ms to 1 h. */
+MUST_USE int options_duration(const char *text, int *ms);
+
+/* The lines for --help of all options in `groups`. */
+void options_help(FILE *to, unsigned groups);
+
+#endif

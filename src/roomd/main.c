@@ -1,0 +1,439 @@
+/*
+ * roomd: one process, one loop thread, one node.
+ *
+ * Decides: how options become a node, a bus and a gate, in which order they start and stop, and what signals mean. One
+ * turn of the loop: frames and bus events of this poll, node_turn(), gate_flush(). Everything else is decided elsewhere.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "bus/bus_mem.h"
+#include "bus/bus_nats.h"
+#include "gate/gate.h"
+#include "node/node.h"
+#include "roomd/options.h"
+
+#ifndef ROOMD_VERSION
+#error "ROOMD_VERSION is set by the build"
+#endif
+
+struct daemon {
+    struct options options;
+    uv_loop_t loop;
+    uv_check_t check;
+    uv_timer_t timer;
+    uv_async_t wake;
+    uv_signal_t signals[2];
+    struct bus *bus;
+    bool bus_is_mem;
+    struct gate *gate;
+    struct node *node;
+    struct types *types;
+    char listen_host[256], server_id[ID_SIZE], advertise_host[ADDRESS_SIZE];
+    int listen_port, advertise_port;
+    int exit_code;
+    bool announced, closing;
+};
+
+static void on_wake(void *arg)
+{
+    uv_async_send(&((struct daemon *)arg)->wake);
+}
+
+static void on_timer(uv_timer_t *handle);
+
+static void turn(struct daemon *d)
+{
+    struct mono now = time_mono_now();
+    if (!d->node || !d->gate)
+        return;
+    if (d->bus_is_mem)
+        bus_mem_tick(d->bus, now);
+    bool more = node_turn(d->node, now, time_wall_now());
+    if (!d->gate)
+        return;
+    gate_flush(d->gate);
+    int64_t wait_us = node_next_due(d->node).us - time_mono_now().us;
+    if (more)
+        uv_async_send(&d->wake);
+    uv_timer_start(&d->timer, on_timer, wait_us <= 0 ? 1 : (uint64_t)(wait_us / 1000 + 1), 0);
+}
+
+/* After the frames and the wake-ups of one poll. */
+static void on_check(uv_check_t *handle)
+{
+    turn(handle->data);
+}
+
+/* Nothing came in, but something is due. */
+static void on_timer(uv_timer_t *handle)
+{
+    turn(handle->data);
+}
+
+static void on_async(uv_async_t *handle)
+{
+    (void)handle; /* the check handle follows */
+}
+
+static void gate_gone(void *arg)
+{
+    struct daemon *d = arg;
+    uv_stop(&d->loop);
+}
+
+/* From the node, so nothing of the node may be called: the gate goes first, the rest after the loop. */
+static void on_stopped(void *arg, int code, const char *reason)
+{
+    struct daemon *d = arg;
+    if (code) {
+        LOG_ERR("cannot run", "err=%s reason=\"%s\"", room_error_name(code), reason);
+        fprintf(stderr, "roomd: %s: '%s'; choose another with --server-id, or stop the other node\n", reason,
+                d->server_id);
+    }
+    d->exit_code = code ? 1 : 0;
+    d->closing = true;
+    gate_flush(d->gate);
+    gate_destroy(d->gate, gate_gone, d);
+    d->gate = NULL;
+}
+
+static void on_ready(void *arg)
+{
+    struct daemon *d = arg;
+    if (d->announced)
+        return;
+    d->announced = true;
+    printf("ready server=%s listen=%s:%d\n", d->server_id, d->listen_host, gate_port(d->gate));
+    fflush(stdout);
+}
+
+static void out_send(void *arg, uint64_t conn, const void *head, size_t head_len, const void *tail, size_t tail_len)
+{
+    struct daemon *d = arg;
+    if (d->gate)
+        (void)gate_send2(d->gate, conn, head, head_len, tail, tail_len);
+}
+
+static void out_close(void *arg, uint64_t conn, const char *reason, const void *final, size_t final_len)
+{
+    struct daemon *d = arg;
+    if (d->gate)
+        gate_close(d->gate, conn, reason, final, final_len);
+}
+
+static void out_established(void *arg, uint64_t conn)
+{
+    struct daemon *d = arg;
+    if (d->gate)
+        gate_established(d->gate, conn);
+}
+
+static enum node_encoding out_encoding(void *arg, uint64_t conn)
+{
+    struct daemon *d = arg;
+    return d->gate ? (enum node_encoding)gate_encoding(d->gate, conn) : NODE_MSGPACK;
+}
+
+static void in_opened(void *arg, uint64_t conn, const char *address)
+{
+    struct daemon *d = arg;
+    if (d->node)
+        node_opened(d->node, conn, address, time_mono_now(), time_wall_now());
+}
+
+static void in_frame(void *arg, uint64_t conn, enum gate_encoding encoding, const uint8_t *data, size_t len)
+{
+    struct daemon *d = arg;
+    if (d->node)
+        node_frame(d->node, conn, (enum node_encoding)encoding, data, len, time_mono_now(), time_wall_now());
+}
+
+static void in_refused(void *arg, uint64_t conn, int code, const char *text)
+{
+    struct daemon *d = arg;
+    if (d->node)
+        node_refused(d->node, conn, code, text, time_mono_now(), time_wall_now());
+}
+
+static void in_closed(void *arg, uint64_t conn, const char *reason)
+{
+    struct daemon *d = arg;
+    if (d->node)
+        node_closed(d->node, conn, reason, time_mono_now(), time_wall_now());
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+    if (d->closing || !d->gate) {
+        LOG_WRN("second signal: stopping now", "signal=%d", number);
+        d->exit_code = 1;
+        uv_stop(&d->loop);
+        return;
+    }
+    d->closing = true;
+    gate_stop_accepting(d->gate);
+    node_stop(d->node, number == SIGTERM ? "SIGTERM" : "SIGINT", time_mono_now(), time_wall_now());
+}
+
+static int64_t cpu_us(void *arg)
+{
+    struct timespec ts;
+    (void)arg;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void bus_log(void *arg, enum bus_log_level level, const char *text)
+{
+    (void)arg;
+    LOG_AT(level == BUS_LOG_ERROR ? LOG_ERROR : level == BUS_LOG_WARN ? LOG_WARN : LOG_INFO, "nats", "detail=\"%s\"", text);
+}
+
+static int split_address(const char *option, const char *text, char *host, size_t host_size, int *port,
+                         struct err_detail *detail)
+{
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    long value = colon ? strtol(colon + 1, &end, 10) : -1;
+    size_t len = colon ? (size_t)(colon - text) : 0;
+    if (!colon || end == colon + 1 || *end || value < 0 || value > 65535 || len == 0 || len >= host_size)
+        return err_set(detail, ROOM_E_INVALID, "--%s is '%s', wanted HOST:PORT like 0.0.0.0:7400", option, text);
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    memcpy(host, text, len);
+    host[len] = 0;
+    *port = (int)value;
+    return 0;
+}
+
+static bool wildcard(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+/* Host name and port, with what an id cannot hold replaced. */
+static void default_id(struct daemon *d)
+{
+    char host[64] = "";
+    gethostname(host, sizeof(host) - 8);
+    host[sizeof(host) - 8] = 0;
+    snprintf(d->server_id, sizeof(d->server_id), "%.56s-%d", host[0] ? host : "roomd", gate_port(d->gate));
+    for (char *p = d->server_id; *p; p++)
+        if (!id_valid_n(p, 1))
+            *p = '-';
+}
+
+static int open_types(struct daemon *d, struct err_detail *detail)
+{
+    d->types = types_create(&alloc_libc);
+    int rc = d->types ? 0 : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < d->options.room_type_count && !rc; i++)
+        rc = types_load(d->types, d->options.room_types[i], detail);
+    for (size_t i = 0; i < d->options.type_count && !rc; i++)
+        rc = types_variant(d->types, d->options.types[i], detail);
+    return rc;
+}
+
+static int open_gate(struct daemon *d, struct err_detail *detail)
+{
+    const struct options *o = &d->options;
+    int rc = split_address("listen", o->listen, d->listen_host, sizeof(d->listen_host), &d->listen_port, detail);
+    if (rc)
+        return rc;
+    struct gate_config gc = {.loop = &d->loop, .alloc = &alloc_libc, .host = d->listen_host, .port = d->listen_port,
+                             .max_frame_bytes = (size_t)o->max_frame, .max_connections = (uint32_t)o->max_connections,
+                             .max_connections_per_address = (uint32_t)o->max_per_address,
+                             .hello_timeout_ms = (uint32_t)o->hello_timeout_ms,
+                             .idle_timeout_ms = (uint32_t)o->idle_timeout_ms, .queue_limit_bytes = (size_t)o->send_queue};
+    struct gate_handler gh = {d, in_opened, in_frame, in_refused, in_closed};
+    rc = gate_create(&gc, &gh, &d->gate, detail);
+    if (rc)
+        return rc;
+    if (!o->server_id[0])
+        default_id(d);
+    else if (id_valid(o->server_id))
+        snprintf(d->server_id, sizeof(d->server_id), "%.64s", o->server_id);
+    else
+        return err_set(detail, ROOM_E_INVALID, "--server-id is '%.100s', wanted 1 to 64 of A-Z a-z 0-9 _ - (not 'all')",
+                       o->server_id);
+    if (o->advertise[0])
+        return split_address("advertise", o->advertise, d->advertise_host, sizeof(d->advertise_host),
+                             &d->advertise_port, detail);
+    if (!wildcard(d->listen_host)) {
+        snprintf(d->advertise_host, sizeof(d->advertise_host), "%s", d->listen_host);
+        d->advertise_port = gate_port(d->gate);
+    }
+    return 0;
+}
+
+static const char *or_null(const char *s)
+{
+    return s[0] ? s : NULL;
+}
+
+static int open_bus(struct daemon *d, struct err_detail *detail)
+{
+    const struct options *o = &d->options;
+    char name[ID_SIZE + 8];
+    snprintf(name, sizeof(name), "roomd-%s", d->server_id);
+    if (o->standalone) {
+        d->bus_is_mem = true;
+        d->bus = bus_mem_create(&alloc_libc, time_mono_now(), 0);
+        return d->bus ? 0 : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
+    }
+    int replicas = strcmp(o->replicas, "auto") == 0 ? 0 : atoi(o->replicas);
+    if (replicas != 1 && replicas != 3 && replicas != 5 && strcmp(o->replicas, "auto") != 0)
+        return err_set(detail, ROOM_E_INVALID, "--replicas is '%s', wanted auto, 1, 3 or 5", o->replicas);
+    struct bus_nats_config bc = {.urls = o->nats, .name = name, .prefix = or_null(o->prefix), .creds = or_null(o->creds),
+                                 .tls_ca = or_null(o->tls_ca), .tls_cert = or_null(o->tls_cert),
+                                 .tls_key = or_null(o->tls_key), .replicas = replicas, .wake = on_wake, .wake_arg = d,
+                                 .log = bus_log};
+    return bus_nats_create(&bc, &d->bus, detail);
+}
+
+static int open_node(struct daemon *d, struct err_detail *detail)
+{
+    const struct options *o = &d->options;
+    struct node_config nc;
+    node_config_defaults(&nc);
+    int strategy = place_strategy_from_name(o->strategy);
+    if (strategy < 0)
+        return err_set(detail, ROOM_E_INVALID, "--strategy is '%.100s'; roomd --help lists the names", o->strategy);
+    static const char *const routings[] = {"auto", "redirect", "relay"};
+    int routing = 0;
+    while (routing < 3 && strcmp(routings[routing], o->routing) != 0)
+        routing++;
+    if (routing == 3)
+        return err_set(detail, ROOM_E_INVALID, "--routing is '%.100s', wanted auto, redirect or relay", o->routing);
+    if (strlen(o->region) >= REGION_SIZE)
+        return err_set(detail, ROOM_E_TOO_BIG, "--region is longer than 64 characters");
+    nc.core.alloc = &alloc_libc;
+    rng_secret(&nc.core.seed, sizeof(nc.core.seed));
+    nc.core.strategy = (enum place_strategy)strategy;
+    nc.core.prefer_local = o->prefer_local;
+    nc.core.heartbeat_ms = (int)o->heartbeat_ms;
+    nc.core.self.capacity = (uint32_t)o->capacity;
+    nc.core.self.port = (uint16_t)d->advertise_port;
+    id_set(&nc.core.self.id, d->server_id);
+    snprintf(nc.core.self.address, sizeof(nc.core.self.address), "%s", d->advertise_host);
+    snprintf(nc.core.self.region, sizeof(nc.core.self.region), "%.64s", o->region);
+    snprintf(nc.core.self.version, sizeof(nc.core.self.version), "%s", ROOMD_VERSION);
+    nc.types = d->types;
+    nc.routing = (enum node_routing)routing;
+    nc.seat_ttl_ms = o->seat_ttl_ms;
+    nc.empty_ms = o->room_ttl_ms;
+    nc.server_ttl_ms = o->server_ttl_ms;
+    nc.room_max_bytes = (size_t)o->room_memory;
+    nc.rooms_per_session = (unsigned)o->session_rooms;
+    nc.cpu_us = cpu_us;
+    nc.log = true;
+    struct node_out out = {d, out_send, out_close, out_established, out_encoding, on_ready, on_stopped};
+    d->node = node_create(&nc, d->bus, &out, time_mono_now(), time_wall_now());
+    return d->node ? 0 : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
+}
+
+static void open_loop(struct daemon *d)
+{
+    static const int numbers[] = {SIGTERM, SIGINT};
+    uv_loop_init(&d->loop);
+    uv_check_init(&d->loop, &d->check);
+    uv_timer_init(&d->loop, &d->timer);
+    uv_async_init(&d->loop, &d->wake, on_async);
+    d->check.data = d->timer.data = d;
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(&d->loop, &d->signals[i]);
+        d->signals[i].data = d;
+        uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+    }
+    uv_check_start(&d->check, on_check);
+    uv_timer_start(&d->timer, on_timer, 1, 0);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* 10,000 connections need as many descriptors; what the hard limit gives is taken. */
+static void raise_limit(int64_t connections)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)connections + 64)
+        return;
+    limit.rlim_cur = limit.rlim_max < (rlim_t)connections + 64 ? limit.rlim_max : (rlim_t)connections + 64;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < (rlim_t)connections + 64)
+        LOG_WRN("fewer descriptors than --max-connections", "limit=%llu wanted=%lld",
+                (unsigned long long)limit.rlim_cur, (long long)connections + 64);
+}
+
+static int run(struct daemon *d, struct err_detail *detail)
+{
+    int rc = open_types(d, detail);
+    if (!rc)
+        rc = open_gate(d, detail);
+    if (!rc) {
+        static const char *const levels[] = {"debug", "info", "warn", "error"};
+        int level = 0;
+        while (level < 4 && strcmp(levels[level], d->options.log_level) != 0)
+            level++;
+        bool json = strcmp(d->options.log_format, "json") == 0;
+        if (level == 4)
+            return err_set(detail, ROOM_E_INVALID, "--log-level is '%.100s', wanted debug, info, warn or error",
+                           d->options.log_level);
+        if (!json && strcmp(d->options.log_format, "logfmt") != 0)
+            return err_set(detail, ROOM_E_INVALID, "--log-format is '%.100s', wanted logfmt or json",
+                           d->options.log_format);
+        log_setup((enum log_level)level, json ? LOG_JSON : LOG_LOGFMT, d->server_id);
+        raise_limit(d->options.max_connections);
+        rc = open_bus(d, detail);
+    }
+    if (!rc)
+        rc = open_node(d, detail);
+    if (rc)
+        return rc;
+    LOG_INF("started", "version=%s listen=%s:%d nats=\"%s\" nats_version=%s advertise=%s:%d%s", ROOMD_VERSION,
+            d->listen_host, gate_port(d->gate), d->bus_is_mem ? "none (standalone)" : d->options.nats,
+            d->bus_is_mem ? "-" : bus_nats_server_version(d->bus), d->advertise_host[0] ? d->advertise_host : "none",
+            d->advertise_port, d->advertise_host[0] ? "" : " note=\"players elsewhere reach this node by relay only\"");
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d;
+    struct err_detail detail = {{0}};
+    enum options_action action;
+    if (options_read(&d.options, argc, argv, &action, &detail)) {
+        fprintf(stderr, "roomd: %s\n", detail.text);
+        return 2;
+    }
+    if (action == OPTIONS_HELP)
+        options_help();
+    else if (action == OPTIONS_VERSION)
+        printf("roomd %s\n", ROOMD_VERSION);
+    else if (action == OPTIONS_PRINT)
+        options_print(&d.options);
+    if (action != OPTIONS_RUN)
+        return 0;
+    open_loop(&d);
+    if (run(&d, &detail)) {
+        fprintf(stderr, "roomd: %s\n", detail.text);
+        d.exit_code = 1;
+    }
+    node_destroy(d.node);
+    if (d.bus_is_mem)
+        bus_mem_destroy(d.bus);
+    else
+        bus_nats_destroy(d.bus);
+    bus_nats_library_close();
+    types_destroy(d.types);
+    return d.exit_code;
+}

@@ -1,0 +1,59 @@
+"""A NATS client of some lines, for tests that look at subjects as a stranger would: subscribe and request, nothing else.
+
+Decides nothing about roomd. It speaks the published text protocol of NATS, so that the tests share no code with the nodes.
+"""
+import asyncio
+import json
+import time
+
+
+class Watcher:
+    def __init__(self, url):
+        self.host, self.port = url.split('//')[1].split(':')
+        self.heard, self.replies, self.sid = [], {}, 0
+
+    async def __aenter__(self):
+        self.reader, self.writer = await asyncio.open_connection(self.host, int(self.port))
+        await self.reader.readline()
+        self.writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nPING\r\n')
+        self.task = asyncio.create_task(self.read())
+        return self
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        self.writer.close()
+
+    async def read(self):
+        while line := await self.reader.readline():
+            words = line.decode().split()
+            if not words:
+                continue
+            if words[0] == 'PING':
+                self.writer.write(b'PONG\r\n')
+            elif words[0] in ('MSG', 'HMSG'):
+                body = (await self.reader.readexactly(int(words[-1]) + 2))[:-2]
+                if words[0] == 'HMSG':
+                    body = body[int(words[-2]):]
+                waiting = self.replies.pop(words[1], None)
+                if waiting:
+                    waiting.set_result(body)
+                else:
+                    self.heard.append((time.monotonic(), words[1], body))
+
+    def subscribe(self, subject):
+        self.sid += 1
+        self.writer.write(f'SUB {subject} {self.sid}\r\n'.encode())
+
+    async def request(self, subject, body=b'', timeout=2):
+        inbox = f'_test.{id(self)}.{self.sid + 1}'
+        self.subscribe(inbox)
+        future = asyncio.get_running_loop().create_future()
+        self.replies[inbox] = future
+        self.writer.write(f'PUB {subject} {inbox} {len(body)}\r\n'.encode() + body + b'\r\n')
+        return await asyncio.wait_for(future, timeout)
+
+    async def ctl(self, server, **request):
+        return json.loads(await self.request(f'server.{server}.ctl', json.dumps(request).encode()))
+
+    def events(self, subject):
+        return [(at, json.loads(body)) for at, s, body in self.heard if s == subject]

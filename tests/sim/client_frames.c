@@ -1,0 +1,224 @@
+/*
+ * The players of the simulated cluster: what they are told, and whether it may be true.
+ *
+ * Decides: that a joined was asked for, that messages of one sender arrive in order, without repeat, and without gap as
+ * long as neither side was told of a loss, that counters count by one. Must not call nodes.
+ */
+#include "clients.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/mp_read.h"
+
+static void on_joined(struct sim_client *c, const struct wire_frame_joined *m);
+
+static bool read_value(struct wire_raw data, int64_t *value)
+{
+    struct mp_read r;
+    struct mp_token map, key, n;
+    mp_read_init(&r, data.data, data.len);
+    if (mp_next(&r, &map, NULL) || map.type != MP_MAP || mp_next(&r, &key, NULL) || key.type != MP_STR ||
+        mp_next(&r, &n, NULL) || n.type != MP_INT)
+        return false;
+    *value = n.i;
+    return true;
+}
+
+static bool read_pair(struct wire_raw data, uint64_t *join, int64_t *number)
+{
+    struct mp_read r;
+    struct mp_token array, a, b;
+    mp_read_init(&r, data.data, data.len);
+    if (mp_next(&r, &array, NULL) || array.type != MP_ARRAY || array.count != 2 || mp_next(&r, &a, NULL) ||
+        a.type != MP_INT || mp_next(&r, &b, NULL) || b.type != MP_INT)
+        return false;
+    *join = (uint64_t)a.i;
+    *number = b.i;
+    return true;
+}
+
+static void on_joined(struct sim_client *c, const struct wire_frame_joined *m)
+{
+    struct world *w = c->w;
+    if (c->state != CLIENT_JOINING || m->id != c->request) {
+        world_fail(w, "%s was told joined %lld in state %d without asking", c->player, (long long)m->id, (int)c->state);
+        return;
+    }
+    client_set(c, CLIENT_SEATED);
+    c->room = m->room;
+    c->room_id = m->room_id;
+    c->type = m->type;
+    c->epoch = m->epoch;
+    c->join++;
+    c->number = c->acknowledged = 0;
+    c->errors = 0;
+    memset(c->heard, 0, sizeof(c->heard));
+    c->redirected = c->repeat = false;
+    c->proved |= c->asked_proof;
+    w->joins++;
+    if (m->players > m->max_players)
+        world_fail(w, "G6: room %s has %lld players of %lld", m->room_id.s, (long long)m->players,
+                   (long long)m->max_players);
+    if (c->create_id >= 0)
+        invariants_created(w, (unsigned)c->create_id, m->room_id.s);
+    c->create_id = -1;
+    if (strcmp(m->type.s, "count") == 0 && !read_value(m->state, &c->counter))
+        world_fail(w, "%s got no state of counter %s", c->player, m->room_id.s);
+}
+
+struct gap {
+    unsigned sender, receiver;
+    uint64_t sender_join, receiver_join;
+    int64_t last, next;
+};
+
+/* Whoever lost something has been told by now, or nobody was. */
+static void judge_gap(struct world *w, void *arg)
+{
+    const struct gap *g = arg;
+    const struct sim_client *s = &w->clients[g->sender], *r = &w->clients[g->receiver];
+    if (s->join == g->sender_join && s->state == CLIENT_SEATED && s->errors == 0 && r->join == g->receiver_join &&
+        r->state == CLIENT_SEATED && r->errors == 0)
+        world_fail(w, "order: %s in room %s heard %s say %lld after %lld, and nobody was told of a loss", r->player,
+                   r->room_id.s, s->player, (long long)g->next, (long long)g->last);
+}
+
+static void heard(struct sim_client *c, const char *from, struct wire_raw data)
+{
+    uint64_t join;
+    int64_t number;
+    struct sim_client *s = client_at(c->w, from);
+    if (!s || !read_pair(data, &join, &number)) {
+        world_fail(c->w, "%s got a message nobody sent, from %s", c->player, from);
+        return;
+    }
+    struct heard_from *h = &c->heard[s->index];
+    if (h->join == join && number <= h->number)
+        world_fail(c->w, "order: %s in room %s heard %s say %lld after %lld", c->player, c->room_id.s, from,
+                   (long long)number, (long long)h->number);
+    if (h->join > join)
+        world_fail(c->w, "order: %s in room %s heard %s from an earlier seat", c->player, c->room_id.s, from);
+    if (h->join == join && number > h->number + 1) {
+        struct gap *g = world_alloc(sizeof(*g));
+        *g = (struct gap){s->index, c->index, join, c->join, h->number, number};
+        world_at(c->w, c->w->now_us + 15 * (int64_t)SIM_S, judge_gap, g);
+    }
+    *h = (struct heard_from){join, number};
+}
+
+static void on_message(struct sim_client *c, const struct wire_frame_message *m)
+{
+    int64_t value;
+    if (c->state != CLIENT_SEATED || m->room != c->room)
+        return; /* on its way when the seat was given up */
+    c->w->messages++;
+    if (strcmp(c->type.s, "count") != 0) {
+        heard(c, m->from.s, m->data);
+        return;
+    }
+    if (!read_value(m->data, &value) || value != c->counter + 1)
+        world_fail(c->w, "order: %s saw counter %s go from %lld to %lld", c->player, c->room_id.s, (long long)c->counter,
+                   (long long)value);
+    c->counter = value;
+}
+
+static void on_sent(struct sim_client *c, const struct wire_frame_sent *m)
+{
+    if (c->state != CLIENT_SEATED || m->room != c->room)
+        return;
+    if (m->n <= c->acknowledged || m->n > c->n)
+        world_fail(c->w, "order: %s was told sent %lld after %lld", c->player, (long long)m->n,
+                   (long long)c->acknowledged);
+    c->acknowledged = m->n;
+}
+
+static void on_redirect(struct sim_client *c, const struct wire_frame_redirect *m)
+{
+    const struct sim_proc *p = proc_by_id(c->w, m->server.s);
+    if (c->state != CLIENT_JOINING || m->id != c->request || !p || !c->can_redirect) {
+        world_fail(c->w, "%s was redirected to %s without asking", c->player, m->server.s);
+        return;
+    }
+    bool proof = c->asked_proof;
+    client_disconnect(c);
+    c->asked_proof = proof;
+    c->redirected = true;
+    c->target = p->index;
+    c->room_id = m->room_id;
+    snprintf(c->ticket, sizeof(c->ticket), "%.*s", (int)m->ticket.len, m->ticket.data);
+    client_connect(c, c->target);
+    if (c->state == CLIENT_OFF)
+        c->redirected = false;
+}
+
+static void on_welcome(struct sim_client *c)
+{
+    if (c->state != CLIENT_HELLO) {
+        world_fail(c->w, "%s was welcomed twice", c->player);
+        return;
+    }
+    client_set(c, CLIENT_READY);
+    if (!c->redirected)
+        return;
+    bool proof = c->asked_proof;
+    c->redirected = false;
+    client_join(c, WIRE_FRAME_JOIN_MODE_JOIN, c->type.s[0] ? c->type.s : client_types[0], c->room_id.s);
+    c->asked_proof = proof;
+}
+
+static void on_left(struct sim_client *c, const struct wire_frame_left *m)
+{
+    if ((c->state == CLIENT_SEATED || c->state == CLIENT_LEAVING) && m->room == c->room)
+        client_set(c, CLIENT_READY);
+}
+
+static void on_error(struct sim_client *c, const struct wire_frame_error *m)
+{
+    c->errors++;
+    c->redirected = false;
+    if (c->state == CLIENT_JOINING && m->has_id && m->id == c->request) {
+        client_set(c, CLIENT_READY);
+        c->repeat = c->create_id >= 0 && world_chance(c->w, 60);
+        if (world_chance(c->w, 40))
+            client_disconnect(c);
+    } else if (c->state == CLIENT_LEAVING && m->has_id && m->id == c->request) {
+        client_set(c, CLIENT_READY);
+    } else if (c->state == CLIENT_HELLO) {
+        client_disconnect(c);
+    }
+}
+
+void client_told(struct sim_client *c, const uint8_t *data, size_t len)
+{
+    union {
+        struct wire_frame_welcome welcome;
+        struct wire_frame_joined joined;
+        struct wire_frame_redirect redirect;
+        struct wire_frame_left left;
+        struct wire_frame_message message;
+        struct wire_frame_sent sent;
+        struct wire_frame_error error;
+    } m;
+    int op = wire_peek_op(data, len);
+    struct err_detail detail = {{0}};
+    world_note(c->w, "%s <- %s %zu", c->player, wire_op_name(op) ? wire_op_name(op) : "?", len);
+#define TOLD(OP, name, call)                                                                                         \
+    case OP:                                                                                                         \
+        if (wire_frame_##name##_unpack(&m.name, data, len, &detail))                                                 \
+            world_fail(c->w, "%s got a bad frame %d: %s", c->player, op, detail.text);                               \
+        else                                                                                                         \
+            call;                                                                                                    \
+        return
+    switch (op) {
+        TOLD(WIRE_OP_WELCOME, welcome, on_welcome(c));
+        TOLD(WIRE_OP_JOINED, joined, on_joined(c, &m.joined));
+        TOLD(WIRE_OP_REDIRECT, redirect, on_redirect(c, &m.redirect));
+        TOLD(WIRE_OP_LEFT, left, on_left(c, &m.left));
+        TOLD(WIRE_OP_MESSAGE, message, on_message(c, &m.message));
+        TOLD(WIRE_OP_SENT, sent, on_sent(c, &m.sent));
+        TOLD(WIRE_OP_ERROR, error, on_error(c, &m.error));
+    }
+#undef TOLD
+}

@@ -1,0 +1,345 @@
+/*
+ * The players of the simulated cluster: what they do.
+ *
+ * Decides: from the seed, which node a player connects to, what it joins, sends and leaves, and that it does what the
+ * protocol asks of a client (follow a redirect, repeat a create with its id, go elsewhere when a node is gone). Must not
+ * look into nodes. Invariant: what a client says over one connection arrives in order, or not at all.
+ */
+#include "clients.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+#include "wire/codec.h"
+#include "wire/mp_write.h"
+
+const char *const client_types[CLIENT_TYPES] = {"duo", "trio", "quad", "eight", "count"};
+
+static const char *const named_rooms[CLIENT_TYPES] = {"room-duo", "room-trio", "room-quad", "room-eight", "room-count"};
+
+void client_set(struct sim_client *c, enum client_state state)
+{
+    static const int patience_s[] = {0, 5, 0, 14, 0, 5};
+    c->state = state;
+    c->deadline_us = patience_s[state] ? c->w->now_us + patience_s[state] * (int64_t)SIM_S : 0;
+}
+
+/* ---- to the node ---- */
+
+static void arrive(struct world *w, void *arg)
+{
+    const unsigned *index = arg;
+    struct sim_client *c = &w->clients[*index];
+    struct client_item *item = c->first;
+    if (!item)
+        return;
+    struct sim_proc *p = &w->procs[item->node];
+    bool there = p->life == item->life && p->node;
+    if (there && p->frozen) {
+        unsigned *again = world_alloc(sizeof(*again));
+        *again = *index;
+        world_at(w, p->frozen_until_us + 10, arrive, again);
+        return;
+    }
+    c->first = item->next;
+    if (!c->first)
+        c->last = &c->first;
+    if (there) {
+        world_note(w, "%s -> %s kind %d len %zu %016llx", c->player, p->id, (int)item->kind, item->len,
+                   (unsigned long long)XXH3_64bits(item->data, item->len));
+        struct mono now = proc_mono(p);
+        struct wall wall = proc_wall(p);
+        if (item->kind == ITEM_OPEN)
+            node_opened(p->node, item->conn, "10.0.0.1", now, wall);
+        else if (item->kind == ITEM_CLOSE)
+            node_closed(p->node, item->conn, "closed by the client", now, wall);
+        else
+            node_frame(p->node, item->conn, NODE_MSGPACK, item->data, item->len, now, wall);
+        proc_wake(p, w->now_us + 20);
+        invariants_node(w, p);
+    }
+    free(item);
+}
+
+static void post(struct sim_client *c, int kind, const void *data, size_t len)
+{
+    struct client_item *item = world_alloc(sizeof(*item) + len);
+    item->kind = kind;
+    item->node = c->node;
+    item->life = c->life;
+    item->conn = c->conn;
+    item->len = len;
+    if (len)
+        memcpy(item->data, data, len);
+    *c->last = item;
+    c->last = &item->next;
+    unsigned *arg = world_alloc(sizeof(*arg));
+    *arg = c->index;
+    world_at(c->w, c->w->now_us + world_between(c->w, 50, 1500), arrive, arg);
+}
+
+void client_say(struct sim_client *c, int op, const void *message)
+{
+    struct buf out;
+    buf_init(&out, &alloc_libc, 65536);
+    if (codec_pack(codec_by_op(op), message, &out))
+        world_fail(c->w, "%s cannot write a frame %d", c->player, op);
+    else
+        post(c, ITEM_FRAME, out.data, out.len);
+    buf_deinit(&out);
+}
+
+void client_connect(struct sim_client *c, unsigned node)
+{
+    struct world *w = c->w;
+    if (!w->procs[node].node)
+        return;
+    c->node = node;
+    c->life = w->procs[node].life;
+    c->conn = ++w->conns;
+    c->n = c->acknowledged = 0;
+    client_set(c, CLIENT_HELLO);
+    post(c, ITEM_OPEN, NULL, 0);
+    struct wire_frame_hello hello = {.v = 1};
+    id_set(&hello.player, c->player);
+    if (c->can_redirect)
+        hello.can.items[hello.can.count++] = wire_str("redirect");
+    if (c->can_relay)
+        hello.can.items[hello.can.count++] = wire_str("relay");
+    client_say(c, WIRE_OP_HELLO, &hello);
+}
+
+void client_disconnect(struct sim_client *c)
+{
+    if (c->state == CLIENT_OFF)
+        return;
+    post(c, ITEM_CLOSE, NULL, 0);
+    client_set(c, CLIENT_OFF);
+    c->conn = 0;
+}
+
+void client_join(struct sim_client *c, enum wire_frame_join_mode mode, const char *type, const char *room)
+{
+    struct wire_frame_join join = {.id = ++c->request, .mode = mode};
+    id_set(&join.type, type);
+    if (room)
+        id_set(&join.room_id, room);
+    if (c->create_id >= 0) {
+        char text[32];
+        snprintf(text, sizeof(text), "create-%d", c->create_id);
+        id_set(&join.create_id, text);
+    }
+    if (c->ticket[0])
+        join.ticket = wire_str(c->ticket);
+    c->asked_proof = c->w->healing && mode == WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE && !room;
+    client_set(c, CLIENT_JOINING);
+    world_note(c->w, "%s asks %s for %s %s mode %d create id %d", c->player, c->w->procs[c->node].id, type,
+               room ? room : "", (int)mode, c->create_id);
+    client_say(c, WIRE_OP_JOIN, &join);
+    c->ticket[0] = 0;
+}
+
+/* ---- what a player does next ---- */
+
+static void choose_join(struct sim_client *c)
+{
+    struct world *w = c->w;
+    size_t type = rng_below(&w->rng, CLIENT_TYPES);
+    if (!c->repeat)
+        c->create_id = -1;
+    if (w->healing && !c->proved) {
+        c->create_id = -1;
+        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type], NULL);
+    } else if (c->create_id >= 0 || world_chance(w, 15)) {
+        if (c->create_id < 0)
+            c->create_id = (int)rng_below(&w->rng, SIM_CREATE_IDS);
+        c->repeat = false;
+        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, client_types[c->create_id % CLIENT_TYPES], NULL);
+    } else if (world_chance(w, 35)) {
+        bool only_join = world_chance(w, 25);
+        client_join(c, only_join ? WIRE_FRAME_JOIN_MODE_JOIN : WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type],
+                    named_rooms[type]);
+    } else if (world_chance(w, 15)) {
+        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, client_types[type], NULL);
+    } else {
+        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type], NULL);
+    }
+}
+
+static void send_some(struct sim_client *c)
+{
+    for (int64_t count = world_between(c->w, 1, 4); count > 0; count--) {
+        uint8_t bytes[64];
+        struct buf data = {.data = bytes, .cap = sizeof(bytes), .max = sizeof(bytes), .alloc = &alloc_libc};
+        if (strcmp(c->type.s, "count") == 0) {
+            mp_write_map(&data, 1);
+            mp_write_text(&data, "add");
+            mp_write_int(&data, 1);
+        } else {
+            mp_write_array(&data, 2);
+            mp_write_uint(&data, c->join);
+            mp_write_int(&data, ++c->number);
+        }
+        struct wire_frame_send send = {.room = c->room, .n = ++c->n, .data = {bytes, (uint32_t)data.len}};
+        client_say(c, WIRE_OP_SEND, &send);
+    }
+}
+
+static void leave(struct sim_client *c)
+{
+    struct wire_frame_leave frame = {.id = ++c->request, .room = c->room};
+    client_set(c, CLIENT_LEAVING);
+    client_say(c, WIRE_OP_LEAVE, &frame);
+}
+
+static void act(struct sim_client *c)
+{
+    struct world *w = c->w;
+    uint64_t dice = rng_below(&w->rng, 100);
+    switch (c->state) {
+    case CLIENT_OFF:
+        if (!w->procs[c->target].node)
+            c->redirected = false; /* its seat died with the node */
+        client_connect(c, c->redirected ? c->target : (unsigned)rng_below(&w->rng, w->proc_count));
+        break;
+    case CLIENT_READY:
+        if (w->healing && dice < 5 && !c->proved)
+            client_disconnect(c); /* this node may take nobody: try another */
+        else
+            choose_join(c);
+        break;
+    case CLIENT_SEATED:
+        if (w->healing ? !c->proved : dice < 12)
+            leave(c);
+        else if (!w->healing && dice < 16)
+            client_disconnect(c);
+        else
+            send_some(c);
+        break;
+    default: /* waits for an answer, but not for ever */
+        if (c->deadline_us && w->now_us >= c->deadline_us) {
+            world_note(w, "%s has waited too long in state %d", c->player, (int)c->state);
+            c->repeat = c->create_id >= 0;
+            client_disconnect(c);
+        }
+    }
+}
+
+static void think(struct world *w, void *arg)
+{
+    const unsigned *index = arg;
+    struct sim_client *c = &w->clients[*index];
+    bool done = w->quiet && (c->state == CLIENT_OFF || c->state == CLIENT_SEATED || c->state == CLIENT_READY);
+    if (!done)
+        act(c);
+    unsigned *again = world_alloc(sizeof(*again));
+    *again = *index;
+    world_at(w, w->now_us + world_between(w, 30, 900) * SIM_MS, think, again);
+}
+
+/* ---- life ---- */
+
+struct sim_client *client_at(struct world *w, const char *player)
+{
+    unsigned i;
+    return sscanf(player, "p%u", &i) == 1 && i < w->client_count ? &w->clients[i] : NULL;
+}
+
+void clients_frame(struct world *w, unsigned node, uint64_t conn, const void *data, size_t len)
+{
+    for (unsigned i = 0; i < w->client_count; i++)
+        if (w->clients[i].conn == conn && w->clients[i].node == node && w->clients[i].state != CLIENT_OFF)
+            client_told(&w->clients[i], data, len);
+}
+
+void clients_closed(struct world *w, unsigned node, uint64_t conn)
+{
+    for (unsigned i = 0; i < w->client_count; i++) {
+        struct sim_client *c = &w->clients[i];
+        if (c->node != node || c->state == CLIENT_OFF || (conn && c->conn != conn))
+            continue;
+        world_note(w, "%s lost its connection", c->player);
+        c->repeat = c->state == CLIENT_JOINING && c->create_id >= 0;
+        client_set(c, CLIENT_OFF);
+        c->conn = 0;
+    }
+}
+
+void clients_init(struct world *w)
+{
+    w->client_count = 4 + (unsigned)rng_below(&w->rng, SIM_CLIENTS_MAX - 3);
+    w->clients = world_alloc(w->client_count * sizeof(*w->clients));
+    for (unsigned i = 0; i < w->client_count; i++) {
+        struct sim_client *c = &w->clients[i];
+        c->w = w;
+        c->index = i;
+        c->last = &c->first;
+        c->create_id = -1;
+        snprintf(c->player, sizeof(c->player), "p%u", i);
+        c->can_redirect = world_chance(w, 60);
+        c->can_relay = !c->can_redirect || world_chance(w, 60) || w->seed % 8 == 5; /* proc.c: no public addresses */
+        unsigned *arg = world_alloc(sizeof(*arg));
+        *arg = i;
+        world_at(w, world_between(w, 500, 4000) * SIM_MS, think, arg);
+    }
+}
+
+void clients_deinit(struct world *w)
+{
+    for (unsigned i = 0; i < w->client_count; i++)
+        for (struct client_item *item = w->clients[i].first, *next; item; item = next) {
+            next = item->next;
+            free(item);
+        }
+    free(w->clients);
+}
+
+bool clients_proved(const struct world *w, char *why, size_t size)
+{
+    for (unsigned i = 0; i < w->client_count; i++)
+        if (!w->clients[i].proved) {
+            snprintf(why, size, "%s cannot get a seat, state %d", w->clients[i].player, (int)w->clients[i].state);
+            return false;
+        }
+    return true;
+}
+
+static const struct room *room_with(const struct world *w, const char *room, const char *player)
+{
+    for (unsigned i = 0; i < w->proc_count; i++) {
+        struct node *n = w->procs[i].node;
+        const struct room *r = n ? host_find(node_host(n), room) : NULL;
+        if (r && host_room_who(r, player))
+            return r;
+    }
+    return NULL;
+}
+
+bool clients_agree(const struct world *w, char *why, size_t size)
+{
+    for (unsigned i = 0; i < w->client_count; i++) {
+        const struct sim_client *c = &w->clients[i];
+        if (c->state == CLIENT_SEATED && !room_with(w, c->room_id.s, c->player)) {
+            snprintf(why, size, "%s believes it sits in room %s, but has no seat", c->player, c->room_id.s);
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < w->proc_count; i++) {
+        struct host *h = w->procs[i].node ? node_host(w->procs[i].node) : NULL;
+        for (const struct room *r = h ? host_room_next(h, NULL) : NULL; r; r = host_room_next(h, r)) {
+            const void *cursor = NULL;
+            struct host_member m;
+            while (host_room_member(r, &cursor, &m)) {
+                const struct sim_client *c = client_at((struct world *)w, m.player);
+                if (c && c->state == CLIENT_SEATED && strcmp(c->room_id.s, host_room_id(r)) == 0)
+                    continue;
+                snprintf(why, size, "room %s on %s has a seat for %s, who is not there", host_room_id(r), w->procs[i].id,
+                         m.player);
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -1,0 +1,179 @@
+/*
+ * sim: runs seeds of the simulated cluster and says which fail.
+ *
+ *   sim --seed N [--trace]       one seed
+ *   sim --from A --count K       seeds A .. A+K-1
+ *   sim --file FILE              the seeds in a file, one a line, # for comments
+ *   --mutate stale-cas|unknown-is-conflict   the registries break their promise; the run must fail
+ *
+ * Each seed runs twice and must tell the same story both times. Exit code 0: all held; 1: a seed failed (its number and
+ * the reason are printed); 2: usage. Decides the order of things: faults, healing, proof that all is well.
+ */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum { HEAL_WITHIN_S = 60, LOOK_EVERY_MS = 250 };
+
+static struct types *make_types(void)
+{
+    static const char *const specs[] = {"duo=relay,max_players=2", "trio=relay,max_players=3", "quad=relay,max_players=4",
+                                        "eight=relay,max_players=8", "count=counter,max_players=4"};
+    struct types *types = types_create(&alloc_libc);
+    for (size_t i = 0; types && i < sizeof(specs) / sizeof(specs[0]); i++) {
+        struct err_detail detail;
+        if (types_variant(types, specs[i], &detail)) {
+            fprintf(stderr, "sim: %s\n", detail.text);
+            exit(2);
+        }
+    }
+    return types;
+}
+
+static void run_until(struct world *w, int64_t until_us)
+{
+    while (!w->failed && w->heap_count && w->heap[0].at_us <= until_us)
+        world_step(w);
+    if (w->now_us < until_us && !w->failed)
+        w->now_us = until_us;
+}
+
+/* After the faults: everybody gets a seat again, then, with nobody moving, everything agrees. */
+static void settle(struct world *w)
+{
+    char why[256] = "";
+    int64_t end = w->now_us + HEAL_WITHIN_S * (int64_t)SIM_S;
+    faults_heal(w);
+    while (!w->failed && w->now_us < end) {
+        run_until(w, w->now_us + LOOK_EVERY_MS * SIM_MS);
+        if (!w->quiet && clients_proved(w, why, sizeof(why)))
+            w->quiet = true;
+        if (w->quiet && settle_holds(w, why, sizeof(why)) && clients_agree(w, why, sizeof(why)))
+            return;
+    }
+    if (!w->failed)
+        world_fail(w, "G9: not well %d s after the faults: %s", HEAL_WITHIN_S, why);
+}
+
+struct outcome {
+    uint64_t hash, steps;
+    unsigned joins, messages;
+    bool failed;
+    char failure[512];
+};
+
+static struct outcome run(uint64_t seed, bool trace, enum sim_mutation mutation)
+{
+    struct world *w = world_alloc(sizeof(*w));
+    world_init(w, seed, trace, mutation);
+    w->types = make_types();
+    invariants_init(w);
+    proc_init(w);
+    clients_init(w);
+    faults_init(w);
+    run_until(w, world_between(w, 15, 50) * (int64_t)SIM_S);
+    if (!w->failed)
+        settle(w);
+    struct outcome o = {.hash = world_hash(w), .steps = w->steps, .joins = w->joins, .messages = w->messages,
+                        .failed = w->failed};
+    memcpy(o.failure, w->failure, sizeof(o.failure));
+    proc_deinit(w);
+    clients_deinit(w);
+    invariants_deinit(w);
+    sim_kv_deinit(w);
+    types_destroy(w->types);
+    world_deinit(w);
+    free(w);
+    return o;
+}
+
+struct totals {
+    unsigned seeds, failed, joins, messages;
+};
+
+static void run_seed(uint64_t seed, bool trace, enum sim_mutation mutation, struct totals *t)
+{
+    struct outcome a = run(seed, trace, mutation);
+    if (trace)
+        puts("---- again ----");
+    struct outcome b = run(seed, trace, mutation);
+    t->seeds++;
+    t->joins += a.joins;
+    t->messages += a.messages;
+    if (a.hash != b.hash) {
+        a.failed = true;
+        snprintf(a.failure, sizeof(a.failure), "two runs differ: %016llx and %016llx", (unsigned long long)a.hash,
+                 (unsigned long long)b.hash);
+    }
+    if (!a.failed)
+        return;
+    t->failed++;
+    printf("seed %llu FAILED %s\n", (unsigned long long)seed, a.failure);
+    fflush(stdout);
+}
+
+static void run_file(const char *path, enum sim_mutation mutation, struct totals *t)
+{
+    FILE *f = fopen(path, "r");
+    char line[256];
+    if (!f) {
+        fprintf(stderr, "sim: cannot read '%s'\n", path);
+        exit(2);
+    }
+    while (fgets(line, sizeof(line), f)) {
+        char *end;
+        unsigned long long seed = strtoull(line, &end, 10);
+        if (end != line)
+            run_seed(seed, false, mutation, t);
+    }
+    fclose(f);
+}
+
+static enum sim_mutation mutation_of(const char *name)
+{
+    if (strcmp(name, "stale-cas") == 0)
+        return SIM_MUTATE_STALE_CAS;
+    if (strcmp(name, "unknown-is-conflict") == 0)
+        return SIM_MUTATE_UNKNOWN_IS_CONFLICT;
+    fprintf(stderr, "sim: no mutation '%s'\n", name);
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long long from = 1, count = 1;
+    bool trace = false, stop_first = false;
+    const char *file = NULL;
+    enum sim_mutation mutation = SIM_MUTATE_NONE;
+    struct totals t = {0};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--trace") == 0)
+            trace = true;
+        else if (strcmp(argv[i], "--first") == 0)
+            stop_first = true;
+        else if ((strcmp(argv[i], "--seed") == 0 || strcmp(argv[i], "--from") == 0) && ++i)
+            from = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i], "--count") == 0 && ++i)
+            count = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i], "--file") == 0 && ++i)
+            file = value;
+        else if (strcmp(argv[i], "--mutate") == 0 && ++i)
+            mutation = mutation_of(value);
+        else {
+            fprintf(stderr, "sim: do not know '%s'; the head of tests/sim/main.c tells the options\n", argv[i]);
+            return 2;
+        }
+    }
+    log_setup(LOG_OFF, LOG_LOGFMT, "sim");
+    if (file)
+        run_file(file, mutation, &t);
+    for (unsigned long long i = 0; !file && i < count && !(stop_first && t.failed); i++)
+        run_seed(from + i, trace, mutation, &t);
+    printf("%u seeds, %u failed, %u joins, %u messages\n", t.seeds, t.failed, t.joins, t.messages);
+    return t.failed ? 1 : 0;
+}

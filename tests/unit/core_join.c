@@ -1,0 +1,105 @@
+/* A player's way into a room, and the allocator's counting. */
+#include "core_world.h"
+
+TestSuite(core_join, .timeout = 30);
+
+Test(core_join, a_hundred_requests_for_two_seats_make_fifty_rooms)
+{
+    struct world w;
+    world_begin(&w);
+    for (uint64_t i = 1; i <= 100; i++)
+        world_want(&w, i, CORE_JOIN_OR_CREATE, "", "duel");
+    cr_assert_eq(world_count(&w, CORE_FX_CALL), 50);
+    struct id asked[50];
+    for (int i = 0; i < 50; i++) {
+        struct core_fx *make = world_take_call(&w, CORE_CALL_CREATE);
+        world_answer(&w, make->token, (struct core_answer){.room = make->call.room, .type = make->call.type,
+                                          .server = world_id("a"), .epoch = 1, .seats = 1, .seats_version = 1,
+                                          .max_players = 2});
+    }
+    for (int i = 0; i < 50; i++) {
+        struct core_fx *seat = world_take_call(&w, CORE_CALL_RESERVE);
+        asked[i] = seat->call.room;
+        for (int k = 0; k < i; k++)
+            cr_assert_str_neq(asked[k].s, asked[i].s, "a seat in flight is not asked for twice");
+        world_answer(&w, seat->token, (struct core_answer){.room = seat->call.room, .type = world_id("duel"),
+                                          .epoch = 1, .seats = 2, .seats_version = 2, .max_players = 2});
+    }
+    cr_assert_eq(world_count(&w, CORE_FX_JOIN_RESULT), 100);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL), 0);
+    world_end(&w);
+}
+
+Test(core_join, a_full_room_moves_the_request_on)
+{
+    struct world w;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    world_room_entry(&w, world_room("r", "b", "01B"));
+    struct core_call call = {.kind = CORE_CALL_ALLOCATE, .type = world_id("duel")};
+    world_step(&w, (struct core_event){.kind = CORE_EV_CALL, .req = 4, .call = &call});
+    struct core_fx *seat = world_take_call(&w, CORE_CALL_RESERVE);
+    world_answer(&w, seat->token, (struct core_answer){.code = ROOM_E_ROOM_FULL, .seats = 2, .seats_version = 9,
+                                      .max_players = 2});
+    world_take_call(&w, CORE_CALL_CREATE);
+    world_end(&w);
+}
+
+Test(core_join, a_join_asks_the_view_then_the_leader_then_gives_up)
+{
+    struct world w;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    struct room_info r = world_room("r", "b", "01B");
+    world_room_entry(&w, r);
+    world_want(&w, 1, CORE_JOIN, "r", "");
+    for (int i = 0; i < 3; i++) { /* a NATS server that dies takes a call or two along */
+        world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token,
+                     (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+        if (i < 2)
+            world_run(&w, 100);
+    }
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, w.revision, NULL, &r);
+    world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token,
+                 (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_NOT_FOUND, 0, NULL, NULL);
+    cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_NOT_FOUND);
+    world_end(&w);
+}
+
+Test(core_join, an_existing_room_is_joined_where_its_owner_is)
+{
+    struct world w;
+    world_begin(&w);
+    world_want(&w, 1, CORE_JOIN_OR_CREATE, "hall", "duel");
+    world_answer(&w, world_take_call(&w, CORE_CALL_CREATE)->token,
+                 (struct core_answer){.code = ROOM_E_EXISTS, .room = world_id("hall"), .server = world_id("b")});
+    cr_assert_str_eq(world_take_call(&w, CORE_CALL_RESERVE)->server.s, "b");
+    world_end(&w);
+}
+
+Test(core_join, an_unreachable_allocator_is_replaced)
+{
+    struct world w;
+    world_begin(&w);
+    for (const char *s = "bcdefgh"; *s; s++) {
+        char name[2] = {*s, 0};
+        world_server_entry(&w, world_server(name, "01B"));
+    }
+    world_want(&w, 1, CORE_JOIN_OR_CREATE, "", "duel");
+    struct core_fx first = *world_take(&w, CORE_FX_CALL);
+    cr_assert_str_neq(first.server.s, "a");
+    world_answer(&w, first.token, (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+    cr_assert_str_neq(world_take(&w, CORE_FX_CALL)->server.s, first.server.s);
+    world_end(&w);
+}
+
+Test(core_join, a_question_hands_nothing_out)
+{
+    struct world w;
+    world_begin(&w);
+    for (int i = 0; i < 5000; i++)
+        cr_assert_eq(core_route(w.c, NULL, "duel").kind, CORE_ROUTE_CREATE);
+    cr_assert_eq(view_server(core_view(w.c), "a")->handed_out, 0);
+    world_end(&w);
+}

@@ -1,0 +1,187 @@
+/* Rooms owned here and rooms of the dead: winning, listing, losing, removing. */
+#include <stdio.h>
+
+#include "core_world.h"
+
+TestSuite(core_owner, .timeout = 30);
+
+/* The claim of a name looks first: nobody has it, and this is the revision of what was deleted there. */
+static void name_is_free(struct world *w, uint64_t marker)
+{
+    world_kv(w, world_take(w, CORE_FX_GET_ROOM)->token, CORE_KV_NOT_FOUND, marker, NULL, NULL);
+}
+
+Test(core_owner, a_name_used_before_gets_an_epoch_above_all_earlier_ones)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    name_is_free(&w, 40);
+    struct core_fx *put = world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert_eq(put->expected, 40);
+    cr_assert_eq(put->room_entry.epoch, 42);
+    world_end(&w);
+}
+
+Test(core_owner, a_named_room_starts_only_after_it_was_won)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    name_is_free(&w, 0);
+    cr_assert_eq(world_count(&w, CORE_FX_ROOM_START), 0);
+    struct core_fx *put = world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert_eq(put->expected, 0);
+    world_kv(&w, put->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    world_take(&w, CORE_FX_ROOM_START);
+    world_started(&w, "hall", ROOM_E_OK);
+    world_take(&w, CORE_FX_CREATED);
+    cr_assert_eq(world_take(&w, CORE_FX_CALL_REPLY)->req, 5);
+    world_end(&w);
+}
+
+Test(core_owner, a_lost_claim_names_the_owner)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    name_is_free(&w, 0);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_CONFLICT, 0, NULL, NULL);
+    world_run(&w, 50);
+    struct room_info other = world_room("hall", "b", "01B");
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 9, NULL, &other);
+    struct core_fx *reply = world_take(&w, CORE_FX_CALL_REPLY);
+    cr_assert_eq(reply->answer.code, ROOM_E_EXISTS);
+    cr_assert_str_eq(reply->answer.server.s, "b");
+    cr_assert_eq(world_count(&w, CORE_FX_ROOM_START), 0);
+    world_end(&w);
+}
+
+Test(core_owner, an_unknown_claim_is_read_back)
+{
+    for (int found = 0; found < 2; found++) {
+        struct world w;
+        world_begin(&w);
+        world_create(&w, 5, "hall", false);
+        name_is_free(&w, 0);
+        struct core_fx put = *world_take(&w, CORE_FX_PUT_ROOM);
+        world_kv(&w, put.token, CORE_KV_UNKNOWN, 0, NULL, NULL);
+        world_run(&w, 300);
+        world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, found ? CORE_KV_OK : CORE_KV_NOT_FOUND, 9, NULL,
+                 found ? &put.room_entry : NULL);
+        world_run(&w, 50);
+        world_take(&w, found ? CORE_FX_ROOM_START : CORE_FX_PUT_ROOM);
+        cr_assert_eq(world_count(&w, CORE_FX_ROOM_START), 0);
+        world_end(&w);
+    }
+}
+
+Test(core_owner, changes_are_written_at_most_every_listing_ms)
+{
+    struct world w;
+    world_begin(&w);
+    world_running(&w, "r");
+    size_t writes = 0;
+    struct room_info info = world_room("r", "a", "");
+    for (int i = 0; i < 20; i++) {
+        info.players = (uint32_t)i + 1;
+        world_step(&w, (struct core_event){.kind = CORE_EV_ROOM_CHANGED, .room = &info});
+        world_run(&w, 50);
+        struct core_fx *put = world_find(&w, CORE_FX_PUT_ROOM);
+        writes += put != NULL;
+        if (put)
+            world_kv(&w, put->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    }
+    cr_assert(writes >= 6 && writes <= 11, "%zu writes in a second", writes);
+    world_end(&w);
+}
+
+Test(core_owner, a_higher_epoch_drops_the_room_and_a_removed_listing_comes_back)
+{
+    struct world w;
+    world_begin(&w);
+    world_running(&w, "r");
+    struct room_info gone = {.id = world_id("r")};
+    world_room_entry(&w, gone);
+    world_run(&w, 150);
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_NOT_FOUND, 0, NULL, NULL);
+    world_run(&w, 150);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    struct room_info other = world_room("r", "a", core_self(w.c)->boot);
+    other.epoch = 2;
+    world_room_entry(&w, other);
+    cr_assert_str_eq(world_take(&w, CORE_FX_ROOM_DROP)->reason, "superseded");
+    cr_assert_not_null(view_room(core_view(w.c), "r"));
+    world_end(&w);
+}
+
+Test(core_owner, closing_deletes_and_then_says_so)
+{
+    struct world w;
+    world_begin(&w);
+    world_running(&w, "r");
+    struct room_info r = world_room("r", "a", "");
+    world_step(&w, (struct core_event){.kind = CORE_EV_ROOM_ENDED, .room = &r, .reason = "empty"});
+    world_run(&w, 50);
+    struct core_fx *del = world_take(&w, CORE_FX_DEL_ROOM);
+    cr_assert_eq(world_count(&w, CORE_FX_DISPOSED), 0);
+    world_kv(&w, del->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    cr_assert_str_eq(world_take(&w, CORE_FX_DISPOSED)->reason, "empty");
+    cr_assert_null(view_room(core_view(w.c), "r"));
+    world_end(&w);
+}
+
+Test(core_owner, capacity_is_hard)
+{
+    struct world w;
+    world_init(&w);
+    w.config.self.capacity = 1;
+    world_start(&w);
+    world_join(&w);
+    world_running(&w, "r1");
+    world_create(&w, 2, "r2", true);
+    cr_assert_eq(world_take(&w, CORE_FX_CALL_REPLY)->answer.code, ROOM_E_FULL);
+    world_create(&w, 3, "", true);
+    cr_assert_eq(world_take(&w, CORE_FX_CALL_REPLY)->answer.code, ROOM_E_INVALID);
+    world_end(&w);
+}
+
+Test(core_owner, no_memory_for_two_writes_ends_the_tick)
+{
+    struct world w;
+    world_begin(&w);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%d", i);
+        world_create(&w, 1, name, true);
+        world_started(&w, name, ROOM_E_OK);
+    }
+    w.memory.fail_after = 0;
+    world_run(&w, 1000); /* 20 effects do not fit into the 16 there are */
+    w.memory.fail_after = -1;
+    world_run(&w, 1000);
+    world_end(&w);
+}
+
+Test(core_owner, orphans_are_deleted_at_the_revision_that_was_judged)
+{
+    struct world w;
+    world_begin(&w);
+    struct server_info b = world_server("b", "01B");
+    world_server_entry(&w, b);
+    world_room_entry(&w, world_room("r", "b", "01B"));
+    uint64_t judged = w.revision;
+    world_room_entry(&w, world_room("newer", "b", "01C"));
+    b.status = SERVER_DOWN;
+    world_server_entry(&w, b);
+    world_run(&w, 2100);
+    struct core_fx del = *world_take(&w, CORE_FX_DEL_ROOM);
+    cr_assert_str_eq(del.room.s, "r");
+    cr_assert_eq(del.expected, judged);
+    cr_assert_eq(world_count(&w, CORE_FX_DEL_ROOM), 0, "a newer boot is no orphan");
+    world_room_entry(&w, world_room("r", "a", core_self(w.c)->boot)); /* claimed anew, and seen before the answer */
+    world_kv(&w, del.token, CORE_KV_OK, judged + 1, NULL, NULL);
+    world_take(&w, CORE_FX_DISPOSED);
+    cr_assert_not_null(view_room(core_view(w.c), "r"));
+    world_end(&w);
+}

@@ -1,0 +1,113 @@
+/* The view: which entries count, the open list against a model, failing memory, look-up time. */
+#include <stdio.h>
+
+#include "core_world.h"
+
+TestSuite(core_view, .timeout = 60);
+
+Test(core_view, revisions_and_sweeps)
+{
+    struct view v;
+    view_init(&v, &alloc_libc);
+    struct server_info b = world_server("b", "01B");
+    struct room_info r = world_room("r", "b", "01B");
+    view_put_server(&v, &b, 1);
+    r.players = 1;
+    view_put_room(&v, &r, 5);
+    r.players = 2;
+    view_put_room(&v, &r, 4);
+    cr_assert_eq(view_room(&v, "r")->info.players, 1);
+    view_del_room(&v, "r", 4);
+    cr_assert_not_null(view_room(&v, "r"));
+    view_sync_begin(&v, true);
+    view_put_room(&v, &r, 4); /* mentioned, if with nothing new */
+    view_sync_end(&v, true);
+    cr_assert_not_null(view_room(&v, "r"));
+    view_sync_begin(&v, true);
+    view_sync_end(&v, true);
+    cr_assert_null(view_room(&v, "r"));
+    cr_assert_eq(v.types.count, 0);
+    view_deinit(&v);
+}
+
+static void check_open(const struct view *v)
+{
+    size_t linked = 0, open = 0;
+    struct view_type *t = map_get(&v->types, "duel");
+    for (struct view_room *r = t ? t->open_head : NULL; r; r = r->open_next)
+        linked++;
+    for (struct map_iter it = map_first(&v->rooms); it.value; map_next(&it)) {
+        const struct view_room *r = it.value;
+        bool model = r->info.state == ROOM_RUNNING && !r->info.locked && r->info.seats + r->in_flight < r->info.max_players &&
+                     view_server_usable(view_server(v, r->info.owner.s));
+        cr_assert_eq(r->open, model, "room %s", r->info.id.s);
+        open += model;
+    }
+    cr_assert_eq(linked, open);
+}
+
+/* Random operations; with memory that runs out, and the open list checked after each. */
+static void operations(uint64_t seed, long fail_after)
+{
+    struct alloc_budget memory;
+    struct view v;
+    struct rng rng;
+    alloc_budget_init(&memory, &alloc_libc, SIZE_MAX);
+    memory.fail_after = fail_after;
+    view_init(&v, &memory.alloc);
+    rng_init(&rng, seed);
+    for (int i = 0; i < 1000; i++) {
+        char id[2] = {(char)('a' + rng_below(&rng, 12)), 0}, owner[2] = {(char)('x' + rng_below(&rng, 3)), 0};
+        struct server_info s = world_server(owner, rng_below(&rng, 2) ? "01B" : "01C");
+        struct room_info r = world_room(id, owner, "01B");
+        s.status = (enum server_status)(1 + rng_below(&rng, 3));
+        r.seats = (uint32_t)rng_below(&rng, 3);
+        r.locked = rng_below(&rng, 4) == 0;
+        struct view_server *server = view_server(&v, owner);
+        switch (rng_below(&rng, 5)) {
+        case 0: view_put_server(&v, &s, (uint64_t)i); break;
+        case 1: rng_below(&rng, 4) ? (void)0 : view_del_server(&v, owner, 0); break;
+        case 2: view_put_room(&v, &r, (uint64_t)i); break;
+        case 3: view_del_room(&v, id, (uint64_t)i); break;
+        default:
+            if (server) {
+                server->suspect = !server->suspect;
+                view_reindex_server(&v, owner);
+            }
+        }
+        check_open(&v);
+    }
+    view_deinit(&v);
+    cr_assert_eq(memory.used_bytes, 0);
+}
+
+Test(core_view, the_open_list_is_right_after_every_operation)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        operations(seed, -1);
+    for (long n = 0; n < 150; n++)
+        operations(1, n);
+}
+
+Test(core_view, look_up_among_50000_rooms)
+{
+    struct view v;
+    view_init(&v, &alloc_libc);
+    char id[16];
+    for (int i = 0; i < 50000; i++) {
+        snprintf(id, sizeof(id), "room-%d", i);
+        struct room_info r = world_room(id, "b", "01B");
+        view_put_room(&v, &r, 1);
+    }
+    int found = 0;
+    struct mono from = time_mono_now();
+    for (int i = 0; i < 200000; i++) {
+        snprintf(id, sizeof(id), "room-%d", (int)(i * 7919LL % 50000));
+        found += view_room(&v, id) != NULL;
+    }
+    double us = (double)(time_mono_now().us - from.us) / 200000;
+    cr_assert_eq(found, 200000);
+    fprintf(stderr, "look-up among 50000 rooms: %.3f us\n", us);
+    cr_assert_lt(us, 5.0);
+    view_deinit(&v);
+}

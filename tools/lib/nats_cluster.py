@@ -1,0 +1,136 @@
+"""A NATS cluster of three servers with JetStream on this machine.
+
+Decides how the servers are configured (hung peers noticed in 2-3 s) and when they are healthy; it must not know roomd.
+Standard library only. Invariant: stop() ends exactly the processes that start() started, by pid; should this process
+die first, the kernel ends them.
+"""
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+TOOLS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HEALTHY_S = 30
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+_nobody_between = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+CONFIG = """
+server_name: {name}
+host: 127.0.0.1
+port: {client}
+http: 127.0.0.1:{monitor}
+pid_file: {dir}/pid
+log_file: {dir}/log
+ping_interval: "1s"
+ping_max: 2
+write_deadline: "2s"
+jetstream {{ store_dir: {dir}/js, max_mem: 256M, max_file: 4G }}
+cluster {{
+  name: roomd-up
+  listen: 127.0.0.1:{route}
+  no_advertise: true
+  routes: [{routes}]
+}}
+"""
+
+
+def die_with_parent(signum=signal.SIGKILL):
+    _libc.prctl(PR_SET_PDEATHSIG, int(signum))
+
+
+def free_ports(count):
+    """Ports that are free now; all held at once so that no two are the same. Another process may still grab one."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for s in held:
+            s.bind(('127.0.0.1', 0))
+        return [s.getsockname()[1] for s in held]
+    finally:
+        for s in held:
+            s.close()
+
+
+class Cluster:
+    """Three servers under `folder`, which is emptied first. start() raises RuntimeError with the reason."""
+
+    def __init__(self, folder, binary=None, size=3):
+        self.folder = os.path.abspath(folder)
+        self.binary = binary or subprocess.run([os.path.join(TOOLS, 'nats-server')], check=True,
+                                               stdout=subprocess.PIPE, text=True).stdout.strip()
+        self.size, self.servers = size, []
+
+    def start(self, attempts=3):
+        for left in range(attempts - 1, -1, -1):
+            try:
+                self._start_all()
+                self._wait_healthy()
+                return
+            except RuntimeError:
+                # Mostly a port that another process took between our look and the server's bind.
+                self.stop()
+                if left == 0:
+                    raise
+
+    def _start_all(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        ports = free_ports(3 * self.size)
+        routes = ['nats://127.0.0.1:%d' % p for p in ports[2 * self.size:]]
+        for i in range(self.size):
+            folder = os.path.join(self.folder, 'nats-%d' % (i + 1))
+            os.makedirs(folder)
+            client, monitor, route = ports[i], ports[self.size + i], ports[2 * self.size + i]
+            path = os.path.join(folder, 'nats.conf')
+            with open(path, 'w', encoding='utf-8') as f:
+                f.write(CONFIG.format(name='nats-%d' % (i + 1), client=client, monitor=monitor, route=route,
+                                      dir=folder, routes=', '.join(routes)))
+            with open(os.path.join(folder, 'out'), 'wb') as out:
+                process = subprocess.Popen([self.binary, '-c', path], stdin=subprocess.DEVNULL, stdout=out,
+                                           stderr=out, start_new_session=True, preexec_fn=die_with_parent)
+            self.servers.append({'process': process, 'folder': folder, 'monitor': monitor,
+                                 'url': 'nats://127.0.0.1:%d' % client})
+
+    def _healthy(self, server):
+        base = 'http://127.0.0.1:%d/' % server['monitor']
+        try:
+            with _nobody_between.open(base + 'healthz', timeout=2) as r:
+                if json.load(r).get('status') != 'ok':
+                    return False
+            with _nobody_between.open(base + 'jsz', timeout=2) as r:
+                meta = json.load(r).get('meta_cluster') or {}
+            return bool(meta.get('leader')) and meta.get('cluster_size') == self.size
+        except (OSError, ValueError):
+            return False
+
+    def _wait_healthy(self):
+        deadline = time.monotonic() + HEALTHY_S
+        while not all(self._healthy(s) for s in self.servers):
+            for s in self.servers:
+                if s['process'].poll() is not None:
+                    raise RuntimeError('nats-server ended with %d, see %s/log and %s/out' % (
+                        s['process'].returncode, s['folder'], s['folder']))
+            if time.monotonic() > deadline:
+                raise RuntimeError('NATS is not healthy after %d s, see %s/nats-*/log' % (HEALTHY_S, self.folder))
+            time.sleep(0.1)
+
+    def urls(self):
+        return [s['url'] for s in self.servers]
+
+    def stop(self):
+        """Graceful first (a stream leader hands over in milliseconds), then by force."""
+        for s in self.servers:
+            if s['process'].poll() is None:
+                s['process'].terminate()
+        deadline = time.monotonic() + 10
+        for s in self.servers:
+            try:
+                s['process'].wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                s['process'].kill()
+                s['process'].wait()
+        self.servers = []

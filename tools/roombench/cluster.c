@@ -1,0 +1,196 @@
+/* See cluster.h. */
+#include "tools/roombench/cluster.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/roombench/stats.h"
+
+enum { READY_MS = 30000, LINE = 512 };
+
+/* Runs the program with standard output in `out_fd` (-1: nowhere). */
+static pid_t spawn(const char *const argv[], int out_fd, const char *log)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (pid != 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(127);
+    int err = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    dup2(err, STDERR_FILENO);
+    dup2(out_fd >= 0 ? out_fd : err, STDOUT_FILENO);
+    execvp(argv[0], (char *const *)argv);
+    _exit(127);
+}
+
+/* Reads until a line with `word` and copies what follows it up to a space. */
+static int wait_for(int fd, const char *word, char out[CLUSTER_ADDRESS])
+{
+    char text[LINE * 8];
+    size_t have = 0;
+    int64_t end = stats_now_us() / 1000 + READY_MS;
+    while (have < sizeof text - 1) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t left = end - stats_now_us() / 1000;
+        if (left <= 0 || poll(&p, 1, (int)left) <= 0)
+            return -1;
+        ssize_t got = read(fd, text + have, sizeof text - 1 - have);
+        if (got <= 0)
+            return -1;
+        have += (size_t)got;
+        text[have] = '\0';
+        const char *at = strstr(text, word);
+        if (at && strchr(at, '\n')) {
+            at += strlen(word);
+            snprintf(out, CLUSTER_ADDRESS, "%.*s", (int)strcspn(at, " \n"), at);
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* nats-server writes the ports it took into a file of its ports folder. */
+static int find_nats(struct cluster *c)
+{
+    char path[384], text[LINE];
+    int64_t end = stats_now_us() / 1000 + READY_MS;
+    while (stats_now_us() / 1000 < end && waitpid(c->nats, NULL, WNOHANG) == 0) {
+        DIR *d = opendir(c->folder);
+        for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+            if (!strstr(e->d_name, ".ports"))
+                continue;
+            snprintf(path, sizeof path, "%s/%s", c->folder, e->d_name);
+            FILE *f = fopen(path, "r");
+            size_t len = f ? fread(text, 1, sizeof text - 1, f) : 0;
+            if (f)
+                fclose(f);
+            text[len] = '\0';
+            const char *at = strstr(text, "nats://");
+            if (at && strchr(at, '"')) {
+                snprintf(c->nats_url, sizeof c->nats_url, "%.*s", (int)strcspn(at, "\""), at);
+                closedir(d);
+                return 0;
+            }
+        }
+        if (d)
+            closedir(d);
+        poll(NULL, 0, 10);
+    }
+    return -1;
+}
+
+static int start_node(struct cluster *c, const char *roomd, int i)
+{
+    char id[16], log[96];
+    int out[2];
+    snprintf(id, sizeof id, "bench-%d", i + 1);
+    snprintf(log, sizeof log, "%s/%s.log", c->folder, id);
+    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url, NULL};
+    if (pipe2(out, O_CLOEXEC) != 0)
+        return -1;
+    c->nodes[i] = spawn(argv, out[1], log);
+    close(out[1]);
+    int rc = c->nodes[i] > 0 ? wait_for(out[0], "listen=", c->address[i]) : -1;
+    close(out[0]);
+    if (rc != 0) {
+        FILE *f = fopen(log, "r");
+        char text[LINE * 4];
+        size_t len = f ? fread(text, 1, sizeof text - 1, f) : 0;
+        text[len] = '\0';
+        if (f)
+            fclose(f);
+        fprintf(stderr, "roombench: '%s' did not become ready: %s\n", roomd, text);
+    }
+    return rc;
+}
+
+int cluster_start(struct cluster *c, const char *roomd, const char *nats_server)
+{
+    char log[96];
+    memset(c, 0, sizeof *c);
+    snprintf(c->folder, sizeof c->folder, "/tmp/roombench-XXXXXX");
+    if (!mkdtemp(c->folder)) {
+        fprintf(stderr, "roombench: cannot make a folder under /tmp: %s\n", strerror(errno));
+        return -1;
+    }
+    snprintf(log, sizeof log, "%s/nats.log", c->folder);
+    const char *const argv[] = {nats_server, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", c->folder,
+                    "--ports_file_dir", c->folder, NULL};
+    c->nats = spawn(argv, -1, log);
+    int rc = c->nats > 0 ? find_nats(c) : -1;
+    if (rc != 0)
+        fprintf(stderr, "roombench: '%s' did not become ready; is it a nats-server?\n", nats_server);
+    for (int i = 0; rc == 0 && i < CLUSTER_NODES; i++)
+        rc = start_node(c, roomd, i);
+    if (rc != 0)
+        cluster_stop(c);
+    return rc;
+}
+
+static void end(pid_t pid)
+{
+    if (pid <= 0)
+        return;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
+static void remove_folder(const char *folder)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("rm", "rm", "-rf", "--", folder, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+}
+
+void cluster_stop(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_NODES; i++)
+        end(c->nodes[i]);
+    end(c->nats);
+    if (c->folder[0])
+        remove_folder(c->folder);
+    memset(c, 0, sizeof *c);
+}
+
+double cluster_cpu_us(pid_t pid)
+{
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    size_t len = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[len] = '\0';
+    const char *after = strrchr(text, ')');
+    if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return 0;
+    return (double)(user + system) * 1e6 / (double)sysconf(_SC_CLK_TCK);
+}
+
+double cluster_rss(pid_t pid)
+{
+    char path[64];
+    unsigned long total, resident = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (!f || fscanf(f, "%lu %lu", &total, &resident) != 2)
+        resident = 0;
+    if (f)
+        fclose(f);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}

@@ -1,0 +1,29 @@
+/*
+ * Floors: what this machine, libuv and NATS give without roomd, measured in the same run.
+ *
+ * Decides: how each floor is measured. Knows nothing of roomd. Each function runs one round and returns its median, or a
+ * rate per second; negative: it could not be measured.
+ */
+#ifndef ROOMBENCH_FLOORS_H
+#define ROOMBENCH_FLOORS_H
+
+#include <stdint.h>
+
+struct floors;
+
+/* Starts an echo server on libuv in a process of its own, and connects to it and to NATS. NULL with the reason on standard
+ * error. Returns owned. */
+struct floors *floors_create(const char *nats_url);
+void floors_destroy(struct floors *f);
+
+/* Microseconds of one round trip of 64 bytes with a 4-byte length through the echo server. */
+double floors_echo_us(struct floors *f, unsigned rounds);
+/* Microseconds of a request and its reply; both ends are this process on two connections. */
+double floors_request_us(struct floors *f, unsigned rounds);
+/* Published messages of 64 bytes per second, flushed at the end. */
+double floors_publish_rate(struct floors *f, unsigned count);
+/* Deliveries per second of a bare loop: one write per client and message to `clients` TCP connections, read by another
+ * process. */
+double floors_fanout_rate(unsigned clients, unsigned messages);
+
+#endif

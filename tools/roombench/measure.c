@@ -1,0 +1,315 @@
+/* See measure.h. Invariant: no wait is longer than WAIT_US. */
+#include "tools/roombench/measure.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { WAIT_US = 30000000, EVENTS = 64, TIMERS_US = 100000, WINDOW = 16 };
+
+static struct players *all_open;
+
+/* A string of 60 characters, {"add": 1}. */
+static const char text_value[] = "\xd9\x3c" "012345678901234567890123456789012345678901234567890123456789";
+static const char add_value[] = "\x81\xa3" "add\x01";
+
+static void on_welcome(void *arg, const char *server, const char *session)
+{
+    ((struct player *)arg)->welcomed = 1;
+}
+
+static void on_joined(void *arg, const struct room_client_joined *j)
+{
+    struct player *p = arg;
+    p->room = j->room;
+    p->via = j->via;
+    p->rooms++;
+    if (p->all->joins)
+        stats_add(p->all->joins, stats_now_us() - p->asked_us);
+}
+
+static void on_message(void *arg, uint32_t room, const char *from, const void *data, size_t len)
+{
+    struct player *p = arg;
+    p->heard++;
+    if (p->answers)
+        room_client_send(p->client, room, data, len, NULL);
+}
+
+static void on_sent(void *arg, uint32_t room, uint64_t n, const void *result, size_t len)
+{
+    ((struct player *)arg)->acked++;
+}
+
+static void on_left(void *arg, uint32_t room, const char *reason)
+{
+    struct player *p = arg;
+    p->failed++;
+    snprintf(p->error, sizeof p->error, "left: %s", reason);
+}
+
+static void on_error(void *arg, uint64_t request, int code, const char *text)
+{
+    struct player *p = arg;
+    p->failed++;
+    snprintf(p->error, sizeof p->error, "%s: %s", room_error_name(code), text);
+}
+
+static void on_refused(void *arg, uint32_t room, uint64_t n, int code, const char *text)
+{
+    on_error(arg, 0, code, text);
+}
+
+void players_turn(struct players *ps, int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(ps->epoll_fd, events, EVENTS, timeout_ms);
+    int64_t now_ms = stats_now_us() / 1000;
+    for (int i = 0; i < count; i++)
+        room_client_process(((struct player *)events[i].data.ptr)->client, 1, now_ms);
+}
+
+/* Of all players there are: those that are not measured now must answer, too. */
+static void timers(void)
+{
+    int64_t now_ms = stats_now_us() / 1000;
+    for (struct players *ps = all_open; ps; ps = ps->next)
+        for (unsigned i = 0; i < ps->count; i++)
+            if (room_client_deadline_ms(ps->p[i].client) <= now_ms)
+                room_client_process(ps->p[i].client, 1, now_ms);
+}
+
+static const char *any_error(const struct players *ps)
+{
+    for (unsigned i = 0; i < ps->count; i++)
+        if (ps->p[i].error[0])
+            return ps->p[i].error;
+    return "none";
+}
+
+/* Until `done` says so; -1 after WAIT_US. */
+static int wait_for(struct players *ps, const char *what, int (*done)(struct players *ps))
+{
+    int64_t end = stats_now_us() + WAIT_US, next = 0;
+    while (!done(ps)) {
+        int64_t now = stats_now_us();
+        if (now > next) {
+            timers();
+            next = now + TIMERS_US;
+        }
+        if (now > end) {
+            fprintf(stderr, "roombench: waited too long for %s; an error: %s\n", what, any_error(ps));
+            return -1;
+        }
+        players_turn(ps, 1);
+    }
+    return 0;
+}
+
+static int all_welcomed(struct players *ps)
+{
+    for (unsigned i = 0; i < ps->count; i++)
+        if (!ps->p[i].welcomed)
+            return 0;
+    return 1;
+}
+
+struct players *players_open(const char *server, const char *name, unsigned count, int redirect, int relay)
+{
+    struct players *ps = calloc(1, sizeof *ps);
+    if (ps)
+        ps->p = calloc(count, sizeof *ps->p);
+    if (!ps || !ps->p || (ps->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
+        fprintf(stderr, "roombench: no memory for %u players\n", count);
+        if (ps)
+            free(ps->p);
+        free(ps);
+        return NULL;
+    }
+    ps->next = all_open;
+    all_open = ps;
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < count; i++) {
+        char id[64];
+        struct player *p = &ps->p[i];
+        struct epoll_event ev = {.events = EPOLLIN, .data.ptr = p};
+        snprintf(id, sizeof id, "%s-%u", name, i);
+        struct room_client_config config = {
+            .servers = server, .player = id, .can_redirect = redirect, .can_relay = relay, .arg = p,
+            .connect_timeout_ms = 20000, .join_timeout_ms = 30000,
+            .on = {.welcome = on_welcome, .joined = on_joined, .left = on_left, .message = on_message, .sent = on_sent, .error = on_error,
+                   .refused = on_refused}};
+        p->all = ps;
+        if ((rc = room_client_create(&config, &p->client)) != 0)
+            break;
+        ps->count++;
+        room_client_connect(p->client, stats_now_us() / 1000);
+        if (epoll_ctl(ps->epoll_fd, EPOLL_CTL_ADD, room_client_fd(p->client), &ev) != 0)
+            rc = ROOM_E_IO;
+    }
+    if (rc != 0)
+        fprintf(stderr, "roombench: player %s: %s\n", name, room_error_text(rc));
+    if (rc == 0 && wait_for(ps, "players to be connected", all_welcomed) == 0)
+        return ps;
+    players_close(ps);
+    return NULL;
+}
+
+void players_close(struct players *ps)
+{
+    if (!ps)
+        return;
+    struct players **at = &all_open;
+    while (*at != ps)
+        at = &(*at)->next;
+    *at = ps->next;
+    for (unsigned i = 0; i < ps->count; i++)
+        room_client_destroy(ps->p[i].client);
+    close(ps->epoll_fd);
+    free(ps->p);
+    free(ps);
+}
+
+static int all_joined(struct players *ps)
+{
+    for (unsigned i = 0; i < ps->count; i++)
+        if (ps->p[i].rooms == 0)
+            return 0;
+    return 1;
+}
+
+int players_join(struct players *ps, const char *type, const char *format, unsigned per_room)
+{
+    for (unsigned i = 0; i < ps->count; i++) {
+        char id[64];
+        struct player *p = &ps->p[i];
+        snprintf(id, sizeof id, "%s-%u", format, per_room ? i / per_room : 0);
+        struct room_client_join j = {.type = type, .room_id = id};
+        p->rooms = 0;
+        p->asked_us = stats_now_us();
+        int rc = room_client_join(p->client, &j, NULL);
+        if (rc != 0) {
+            fprintf(stderr, "roombench: join: %s\n", room_error_text(rc));
+            return -1;
+        }
+        room_client_flush(p->client);
+    }
+    return wait_for(ps, "joins", all_joined);
+}
+
+static int all_filled(struct players *ps)
+{
+    for (unsigned i = 0; i < ps->count; i++)
+        if (ps->p[i].rooms + ps->p[i].failed < ps->p[i].sent)
+            return 0;
+    return 1;
+}
+
+unsigned players_fill(struct players *ps, const char *type, unsigned total, int64_t *took_us)
+{
+    unsigned made = 0, asked = 0;
+    int64_t start = stats_now_us();
+    struct room_client_join j = {.mode = "create", .type = type};
+    for (unsigned i = 0; i < ps->count; i++) {
+        struct player *p = &ps->p[i];
+        p->rooms = p->failed = 0;
+        p->sent = 0;
+        /* `sent` counts the requests here: nobody speaks meanwhile. */
+        while (asked < total && p->sent < PLAYER_ROOMS && room_client_join(p->client, &j, NULL) == 0) {
+            p->sent++;
+            asked++;
+        }
+        room_client_flush(p->client);
+        players_turn(ps, 0);
+    }
+    wait_for(ps, "rooms to be made", all_filled);
+    *took_us = stats_now_us() - start;
+    for (unsigned i = 0; i < ps->count; i++) {
+        made += ps->p[i].rooms;
+        ps->p[i].sent = ps->p[i].acked = 0;
+        if (ps->p[i].failed && made < total)
+            fprintf(stderr, "roombench: %u rooms of player %u were refused: %s\n", ps->p[i].failed, i, ps->p[i].error);
+    }
+    return made;
+}
+
+double players_ack_us(struct players *ps, unsigned rounds)
+{
+    struct stats s = {0};
+    struct player *p = &ps->p[0];
+    for (unsigned i = 0; i < rounds; i++) {
+        uint64_t acked = p->acked, heard = p->heard;
+        int64_t start = stats_now_us();
+        if (room_client_send(p->client, p->room, add_value, sizeof add_value - 1, NULL) != 0)
+            return -1;
+        room_client_flush(p->client);
+        while (p->acked == acked && stats_now_us() - start < WAIT_US)
+            players_turn(ps, 100);
+        stats_add(&s, stats_now_us() - start);
+        /* The new value comes to its sender, too; a node that is still busy with it would answer without waking up. */
+        while (p->heard == heard && stats_now_us() - start < WAIT_US)
+            players_turn(ps, 100);
+    }
+    return stats_at(&s, 0.5);
+}
+
+double players_pingpong_us(struct players *a, struct players *b, unsigned rounds)
+{
+    struct stats s = {0};
+    struct player *p = &a->p[0];
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &b->p[0]};
+    b->p[0].answers = 1;
+    /* One wait for both: what is measured is the way, not two sleepers. */
+    epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, room_client_fd(b->p[0].client), &ev);
+    for (unsigned i = 0; i < rounds; i++) {
+        uint64_t before = p->heard;
+        int64_t start = stats_now_us();
+        if (room_client_send(p->client, p->room, text_value, sizeof text_value - 1, NULL) != 0)
+            return -1;
+        room_client_flush(p->client);
+        while (p->heard == before && stats_now_us() - start < WAIT_US)
+            players_turn(a, 100);
+        stats_add(&s, stats_now_us() - start);
+    }
+    epoll_ctl(a->epoll_fd, EPOLL_CTL_DEL, room_client_fd(b->p[0].client), NULL);
+    b->p[0].answers = 0;
+    return stats_at(&s, 0.5);
+}
+
+double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned messages)
+{
+    uint64_t want = (uint64_t)(ps->count - ps->count / per_room) * messages, heard = 0;
+    uint64_t unacked = (uint64_t)(ps->count / per_room) * messages, acks = 0;
+    for (unsigned i = 0; i < ps->count; i++)
+        ps->p[i].heard = ps->p[i].sent = ps->p[i].acked = 0;
+    int64_t start = stats_now_us(), next = 0;
+    /* The acknowledgements, too: a late one would count in the next round. */
+    while (heard < want || acks < unacked) {
+        for (unsigned i = 0; i < ps->count; i += per_room) {
+            struct player *p = &ps->p[i];
+            while (p->sent < messages && p->sent - p->acked < WINDOW &&
+                   room_client_send(p->client, p->room, text_value, sizeof text_value - 1, NULL) == 0)
+                p->sent++;
+            room_client_flush(p->client);
+        }
+        players_turn(ps, 1);
+        int64_t now = stats_now_us();
+        if (now > next) {
+            timers();
+            next = now + TIMERS_US;
+        }
+        heard = acks = 0;
+        for (unsigned i = 0; i < ps->count; i++) {
+            heard += ps->p[i].heard;
+            acks += ps->p[i].acked;
+        }
+        if (now - start > WAIT_US) {
+            fprintf(stderr, "roombench: only %llu of %llu deliveries came; an error: %s\n", (unsigned long long)heard,
+                    (unsigned long long)want, any_error(ps));
+            return -1;
+        }
+    }
+    return (double)want * 1e6 / (double)(stats_now_us() - start);
+}

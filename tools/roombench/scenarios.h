@@ -1,0 +1,20 @@
+/*
+ * What is measured, in which order, and beside which floor.
+ *
+ * Decides: the scenarios and their targets. Must not know sockets.
+ */
+#ifndef ROOMBENCH_SCENARIOS_H
+#define ROOMBENCH_SCENARIOS_H
+
+#include <stdbool.h>
+
+struct scenarios_options {
+    const char *roomd, *nats_server; /* paths or names on PATH */
+    unsigned rooms;                  /* other rooms listed while joins are measured */
+    bool quick, json;
+};
+
+/* Starts the cluster, measures, prints, stops it. 0, or 1 with the reason on standard error. */
+int scenarios_run(const struct scenarios_options *options);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * The table of results: each figure beside its floor, and the target for their ratio.
+ *
+ * Decides: how figures look to a person and as JSON. Knows nothing of what they mean.
+ */
+#ifndef ROOMBENCH_TABLE_H
+#define ROOMBENCH_TABLE_H
+
+#include <stdbool.h>
+
+enum { TABLE_ROWS = 64 };
+
+struct table_row {
+    char name[64];
+    char unit[16];
+    double value;
+    char floor_name[48]; /* "": there is none */
+    double floor;
+    double target; /* of value / floor; 0: none */
+    bool more_is_better; /* the target is then a least, else a most */
+};
+
+struct table {
+    struct table_row rows[TABLE_ROWS];
+    unsigned count;
+};
+
+/* A figure without a floor. Past TABLE_ROWS rows are left out. */
+void table_add(struct table *t, const char *name, const char *unit, double value);
+/* A figure with one. */
+void table_ratio(struct table *t, const char *name, const char *unit, double value, const char *floor_name, double floor,
+                 double target, bool more_is_better);
+void table_print(const struct table *t, bool json);
+
+#endif
