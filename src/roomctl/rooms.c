@@ -95,9 +95,10 @@ static int ask_owner(struct conn *conn, const char *op, const char *id, json_t *
         if (err)
             return err;
         if (round > 0 && strcmp(owner, last) == 0) {
-            json_decref(*entry);
-            return err_set(detail, ROOM_E_UNAVAILABLE, "node '%s' is listed as owner of room '%s' but does not run it or "
-                           "does not answer: see roomctl check", owner, id);
+            err_set(detail, ROOM_E_UNAVAILABLE, "node '%s' is listed as owner of room '%s' but does not run it or "
+                    "does not answer: see roomctl check", owner, id);
+            json_decref(*entry); /* the owner's id was in it */
+            return ROOM_E_UNAVAILABLE;
         }
         err = conn_ctl(conn, owner, json_pack("{s:s,s:s}", "op", op, "room", id), result, detail);
         if (err == 0)

@@ -43,6 +43,7 @@ static void selected(char out[128])
         fclose(f);
 }
 
+/* *out is the caller's to release, after an error too. */
 static int read_context(const char *name, json_t **out, struct err_detail *detail)
 {
     char path[PATH_SIZE], rest[256];
@@ -58,13 +59,11 @@ static int read_context(const char *name, json_t **out, struct err_detail *detai
     fclose(f);
     *out = len < sizeof text ? json_loadb(text, len, 0, &error) : NULL;
     if (!json_is_object(*out)) {
-        json_decref(*out);
         return err_set(detail, ROOM_E_INVALID, "context '%.60s' is not a JSON object: repair it with 'nats context edit'",
                        name);
     }
     for (size_t i = 0; i < sizeof CANNOT / sizeof CANNOT[0]; i++)
         if (json_string_length(json_object_get(*out, CANNOT[i]))) {
-            json_decref(*out);
             return err_set(detail, ROOM_E_INVALID,
                            "context '%.60s' sets '%s', which roomctl does not support: use creds, user, token or cert",
                            name, CANNOT[i]);
