@@ -227,6 +227,21 @@ static void relay(struct node *n, struct session *s, int64_t id, const struct co
     relay_join(n, p, a->ticket);
 }
 
+/* For the player: what failed and what to do. NULL where the code's own text says it. */
+static const char *why_no_seat(int code)
+{
+    switch (code) {
+    case ROOM_E_UNAVAILABLE:
+        return "no server can seat you now: all are full, or the registry is electing a leader; try again in a second";
+    case ROOM_E_NOT_FOUND:
+        return "no such room: its id is wrong or it has ended; use mode create or join_or_create to make one";
+    case ROOM_E_EXISTS:
+        return "a room of this id exists already; use mode join or join_or_create to enter it";
+    default:
+        return NULL;
+    }
+}
+
 /* The core has found a seat, or the reason why there is none. */
 void session_join_result(struct node *n, uint64_t req, struct request *r, const struct core_answer *a)
 {
@@ -239,7 +254,7 @@ void session_join_result(struct node *n, uint64_t req, struct request *r, const 
     }
     s->joining--;
     if (a->code) {
-        session_error(n, s, r->frame_id, a->code, NULL);
+        session_error(n, s, r->frame_id, a->code, why_no_seat(a->code));
         return;
     }
     if (here) {
