@@ -137,7 +137,7 @@ static struct view_server *place(struct core *c, const char *avoid)
         insert(list, &n,
                &(struct place_candidate){.id = v->info.id.s, .region = v->info.region, .local = local,
                                          .eligible = able && (!avoid || strcmp(avoid, it.key) != 0),
-                                         .rooms = local ? (uint32_t)c->owned.count : v->info.rooms + v->handed_out,
+                                         .rooms = (local ? (uint32_t)c->owned.count : v->info.rooms) + v->handed_out,
                                          .players = v->info.players, .connections = v->info.connections,
                                          .capacity = v->info.capacity, .load = v->info.load,
                                          .latency_us = local ? 1 : v->latency_us});

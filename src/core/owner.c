@@ -141,6 +141,9 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
 {
     uint32_t max = c->config.type_max_players(c->config.type_arg, call->type.s);
     struct owned *o = map_get(&c->owned, call->room.s);
+    struct view_server *here = view_server(&c->view, c->self.info.id.s);
+    if (here && here->handed_out > 0)
+        here->handed_out--; /* what was handed out to this node itself counts as owned from here on */
     if (o) {
         bool same = o->state == OWNED_RUNNING || o->state == OWNED_STARTING;
         refuse(c, req, call, same ? ROOM_E_EXISTS : ROOM_E_UNAVAILABLE, &c->self.info.id);

@@ -1,4 +1,5 @@
-/* See place.h. Ties go to the lower index, so that the choice is the same everywhere. */
+/* See place.h. Ties are broken by chance: nodes that choose at the same moment, with the same view, must not all choose
+ * the same one. */
 #include "core/place.h"
 
 #include <string.h>
@@ -50,14 +51,19 @@ static double cost_latency(const struct place_candidate *c)
     return c->latency_us > 0 ? (double)c->latency_us : 1e18;
 }
 
-static int cheapest(const struct place_candidate *c, size_t n, cost_fn *cost, const char *region)
+static int cheapest(const struct place_candidate *c, size_t n, cost_fn *cost, const char *region, struct rng *rng)
 {
     int best = -1;
+    uint64_t equals = 0;
     for (size_t i = 0; i < n; i++) {
         if (!can_take(&c[i]) || (region && strcmp(c[i].region, region) != 0))
             continue;
-        if (best < 0 || cost(&c[i]) < cost(&c[best]))
+        if (best < 0 || cost(&c[i]) < cost(&c[best])) {
             best = (int)i;
+            equals = 1;
+        } else if (cost(&c[i]) == cost(&c[best]) && rng_below(rng, ++equals) == 0) {
+            best = (int)i; /* each of k equals with 1/k */
+        }
     }
     return best;
 }
@@ -113,24 +119,24 @@ int place_choose(const struct place_query *q, const struct place_candidate *c, s
     case PLACE_ROUND_ROBIN:
         return nth_able(c, n, q->cursor % able);
     case PLACE_LEAST_PLAYERS:
-        return cheapest(c, n, cost_players, NULL);
+        return cheapest(c, n, cost_players, NULL, rng);
     case PLACE_RANDOM:
         return nth_able(c, n, rng_below(rng, able));
     case PLACE_WEIGHTED:
         return weighted(c, n, rng);
     case PLACE_LOAD:
-        return cheapest(c, n, cost_load, NULL);
+        return cheapest(c, n, cost_load, NULL, rng);
     case PLACE_TWO_CHOICES:
         return two_choices(c, n, able, rng);
     case PLACE_REGION: {
-        int near = q->region && *q->region ? cheapest(c, n, cost_rooms, q->region) : -1;
-        return near >= 0 ? near : cheapest(c, n, cost_rooms, NULL);
+        int near = q->region && *q->region ? cheapest(c, n, cost_rooms, q->region, rng) : -1;
+        return near >= 0 ? near : cheapest(c, n, cost_rooms, NULL, rng);
     }
     case PLACE_LATENCY:
-        return cheapest(c, n, cost_latency, NULL);
+        return cheapest(c, n, cost_latency, NULL, rng);
     case PLACE_LEAST_ROOMS:
     case PLACE_COUNT:
         break;
     }
-    return cheapest(c, n, cost_rooms, NULL);
+    return cheapest(c, n, cost_rooms, NULL, rng);
 }

@@ -17,7 +17,7 @@ from nats_cluster import Cluster, die_with_parent
 NODES = ('node-1', 'node-2', 'node-3')
 VICTIM = 'node-2'
 ONCE_SECONDS, KILL_AFTER_S = 20, 8
-READY_S, NOTICE_S, STOP_S = 20, 2, 15
+READY_S, NOTICE_S, STOP_S, LATE_SECONDS = 20, 2, 15, 3
 LIVE_SECONDS = 24 * 3600
 
 
@@ -81,10 +81,13 @@ class Show:
                 raise Failed('%s %s, see %s/%s.err' % (name, why, self.run, name))
             time.sleep(0.05)
 
+    def spawn_bots(self, name, nodes, seconds):
+        servers = ','.join(self.nodes[n]['listen'] for n in nodes)
+        return self.spawn(name, [self.program('roombench'), 'bots', '--servers', servers, '--seconds', str(seconds),
+                                 '--json'])
+
     def start_bots(self, seconds):
-        servers = ','.join(n['listen'] for n in self.nodes.values())
-        self.bots = self.spawn('bots', [self.program('roombench'), 'bots', '--servers', servers,
-                                        '--seconds', str(seconds), '--json'])
+        self.bots = self.spawn_bots('bots', NODES, seconds)
         print('up: bots play for %d s' % seconds if seconds != LIVE_SECONDS else 'up: bots play until Ctrl-C', flush=True)
 
     def roomctl(self, *words):
@@ -96,18 +99,15 @@ class Show:
         except subprocess.TimeoutExpired:
             return 1, 'roomctl %s: no answer in 10 s\n' % ' '.join(words)
 
-    def server_status(self, server):
-        code, text = self.roomctl('servers', '--json')
+    def rows(self, *words):
+        """What `roomctl ... --json` lists; nothing while it cannot."""
         try:
-            rows = json.loads(text) if code == 0 else []
+            return json.loads(self.roomctl(*words, '--json')[1])
         except ValueError:
-            return None
-        if isinstance(rows, dict):
-            rows = rows.get('servers', [])
-        for row in rows:
-            if server in (row.get('id'), row.get('server'), row.get('server_id')):
-                return row.get('status')
-        return None
+            return []
+
+    def server_status(self, server):
+        return next((row['status'] for row in self.rows('servers') if row['id'] == server), None)
 
     def show_status(self):
         print('\n-- %s' % time.strftime('%H:%M:%S'))
@@ -128,6 +128,23 @@ class Show:
         took = time.monotonic() - start
         print('up: the others know after %.2f s' % took, flush=True)
         return took
+
+    def join_anew(self):
+        """New players and new rooms after the death: none may be sent to the dead node. Answers the new rooms' owners."""
+        before = {room['id'] for room in self.rows('rooms')}
+        late = self.spawn_bots('late', [n for n in NODES if n != VICTIM], LATE_SECONDS)
+        try:
+            code = late.wait(LATE_SECONDS + 30)
+        except subprocess.TimeoutExpired:
+            late.kill()
+            raise Failed('the late bots did not end, see %s/late.err' % self.run)
+        if code != 0:
+            sys.stderr.write(self.output('late')[-2000:])
+            raise Failed('new players after the death of %s: the bots say %d' % (VICTIM, code))
+        owners = [room['owner'] for room in self.rows('rooms') if room['id'] not in before]
+        if not owners or VICTIM in owners:
+            raise Failed('new rooms after the death of %s are owned by %s' % (VICTIM, owners or 'nobody'))
+        return {owner: owners.count(owner) for owner in sorted(set(owners))}
 
     def watch(self, until, every):
         """Shows the cluster until the time has come or the bots have ended; a node that died by itself fails it."""
@@ -150,13 +167,19 @@ class Show:
             sys.stderr.write(self.output('bots', 'err')[-2000:])
             raise Failed('the bots ended early, see %s/bots.err' % self.run)
         took = self.kill_node()
+        anew = self.join_anew()
         self.watch(started + ONCE_SECONDS + 60, 4)
         if self.bots.poll() is None:
             raise Failed('the bots did not end 60 s after their time')
         self.show_status()
         check, text = self.roomctl('check')
         print('\n== summary')
-        print('%s killed; noticed after %.2f s' % (VICTIM, took))
+        print('%d NATS servers' % len(self.cluster.servers))
+        for line in self.rows('doctor'):
+            if line['id'].startswith('bucket '):
+                print('%s: %s' % (line['id'], line['text']))
+        print('%d nodes; %s killed, noticed after %.2f s' % (len(NODES), VICTIM, took))
+        print('new rooms and joins after that: on ' + ', '.join('%s: %d' % pair for pair in anew.items()))
         print('bots: exit code %d' % self.bots.returncode)
         self.print_bots()
         print('roomctl check: exit code %d\n%s' % (check, text.rstrip()))
