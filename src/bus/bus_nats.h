@@ -3,8 +3,8 @@
  *
  * Decides: how words become NATS messages and what an answer, or its absence, means. Knows nothing of rooms.
  *
- * Drive: one bus thread owns the nats.c connection and runs it on a libuv loop of its own through nats.c's adapter, because
- * then a write to a hung server never blocks (without the adapter the writer holds the connection's lock in write() and
+ * Drive: one bus thread owns the nats.c connection and runs it on a libuv loop of its own (nats_poll.h), because
+ * then a write to a hung server never blocks (without an event loop the writer holds the connection's lock in write() and
  * not even the pings get out). All subscriptions are asynchronous with one delivery thread: polling synchronous ones is
  * a hop faster for a handful, but a node has one subscription for each of its 10,000 rooms. Messages go from the delivery
  * thread straight into the loop's queue; replies go through the bus thread, which owns the table of open requests.

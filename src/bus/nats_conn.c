@@ -6,7 +6,6 @@
  */
 #include "bus/nats_engine.h"
 
-#include <nats/adapters/libuv.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -415,7 +414,7 @@ static natsStatus set_options(struct bus_nats *b, natsOptions *opts)
     SET(natsOptions_SetClosedCB(opts, on_closed, b));
     SET(natsOptions_SetDisconnectedCB(opts, on_disconnected, b));
     SET(natsOptions_SetReconnectedCB(opts, on_reconnected, b));
-    SET(natsOptions_SetEventLoop(opts, &b->loop, natsLibuv_Attach, natsLibuv_Read, natsLibuv_Write, natsLibuv_Detach));
+    SET(natsOptions_SetEventLoop(opts, &b->poll, nats_poll_attach, nats_poll_read, nats_poll_write, nats_poll_detach));
 #undef SET
     return s;
 }
@@ -514,7 +513,7 @@ static void stop(struct bus_nats *b)
         natsConnection_Close(b->nc);
     if (atomic_load(&b->epoch) & 1)
         atomic_fetch_add(&b->epoch, 1);
-    /* The adapter detaches its handles in the loop, and nats.c's threads may still be on the way to our callbacks. */
+    /* The socket leaves the loop in the loop, and nats.c's threads may still be on the way to our callbacks. */
     for (int i = 0; b->nc && i < GOODBYE_MS && (!atomic_load(&b->gone) || atomic_load(&b->delivering) > 0); i++) {
         uv_run(&b->loop, UV_RUN_NOWAIT);
         nats_Sleep(1);
@@ -536,9 +535,8 @@ static void dismantle(struct bus_nats *b)
 void nats_thread(void *arg)
 {
     struct bus_nats *b = arg;
-    natsLibuv_Init();
-    natsLibuv_SetThreadLocalLoop(&b->loop);
-    b->start_error = start(b);
+    bool polls = nats_poll_init(&b->poll, &b->loop) == 0;
+    b->start_error = polls ? start(b) : err_set(&b->start_detail, ROOM_E_NO_MEMORY, "cannot watch sockets");
     bool failed = b->start_error != 0;
     uv_sem_post(&b->started);
     if (!failed) {
@@ -546,7 +544,11 @@ void nats_thread(void *arg)
         uv_run(&b->loop, UV_RUN_DEFAULT);
     }
     stop(b);
+    if (polls)
+        nats_poll_close(&b->poll);
     dismantle(b);
+    if (polls)
+        nats_poll_deinit(&b->poll);
     nats_ReleaseThreadMemory();
 }
 

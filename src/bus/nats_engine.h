@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "bus/bus_nats.h"
+#include "bus/nats_poll.h"
 #include "bus/queue.h"
 #include "bus/subject.h"
 
@@ -156,6 +157,7 @@ struct bus_nats {
     uv_loop_t loop;
     uv_async_t async;
     uv_timer_t timer;
+    struct nats_poll poll;
     natsConnection *nc;
     natsSubscription *inbox_sub;
     char inbox[80];
