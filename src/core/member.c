@@ -138,8 +138,22 @@ void member_ping_done(struct core *c, const struct op *op, const struct core_eve
         failed(c, p, op->sent, ev->ping_result == CORE_PING_SILENT);
 }
 
+/* One that has left the registry, once nothing is under way about it. One per tick: ids come and go slowly. */
+static void forget_one(struct core *c)
+{
+    for (struct map_iter it = map_first(&c->peers); it.value; map_next(&it)) {
+        struct peer *p = it.value;
+        if (p->pinging || p->judging || p->unsettled || view_server(&c->view, it.key))
+            continue;
+        map_del(&c->peers, p->id.s);
+        alloc_put(c->alloc, p, sizeof(*p));
+        return;
+    }
+}
+
 void member_tick(struct core *c)
 {
+    forget_one(c);
     if (!c->self.bus_up || c->self.state != SELF_UP)
         return;
     for (struct map_iter it = map_first(&c->view.servers); it.value; map_next(&it)) {

@@ -9,7 +9,8 @@
  */
 #include "node/state.h"
 
-enum { RESEND_MS = 150, GIVE_UP_MS = 10000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64 };
+enum { RESEND_MS = 150, GIVE_UP_MS = 10000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
+       STRANGERS_MAX = 256 /* links when one from a server the registry does not list (yet) is refused */ };
 
 static void drop_batches(struct node *n, struct link *l)
 {
@@ -236,7 +237,7 @@ static struct link *incoming(struct node *n, const char *server, const struct wi
         link_lost(n, server);
         l = NULL;
     }
-    if (!l)
+    if (!l && (view_server(core_view(n->core), server) || n->links.count < STRANGERS_MAX))
         l = open_link(n, server, m->boot.s);
     if (l && (uint64_t)m->link > l->number_in) {
         if (l->number_in)

@@ -5,7 +5,7 @@
  */
 #include "node/state.h"
 
-enum { BUFFER_MAX = 16 * 1024 * 1024 };
+enum { BUFFER_MAX = 16 * 1024 * 1024, LOAD_MIN_US = 100000 };
 
 void node_config_defaults(struct node_config *c)
 {
@@ -56,6 +56,7 @@ struct node *node_create(const struct node_config *config, struct bus *bus, cons
     n->bus = bus;
     n->out = *out;
     n->now = n->next_tick = n->next_beat = n->cpu_since = now;
+    n->cpu_at = config->cpu_us ? config->cpu_us(config->cpu_arg) : 0;
     n->wall = n->started = wall;
     n->queue_last = &n->queue_first;
     rng_init(&n->rng, config->core.seed ^ 0x6e6f6465u);
@@ -333,7 +334,7 @@ static void on_bus(void *arg, const struct bus_event *ev)
 static void measure_load(struct node *n)
 {
     int64_t wall_us = n->now.us - n->cpu_since.us;
-    if (!n->config.cpu_us || wall_us < 1)
+    if (!n->config.cpu_us || wall_us < LOAD_MIN_US)
         return;
     int64_t cpu = n->config.cpu_us(n->config.cpu_arg);
     double load = (double)(cpu - n->cpu_at) / (double)wall_us;

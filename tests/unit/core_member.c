@@ -139,3 +139,20 @@ Test(core_member, a_probe_for_another_watcher_is_answered_to_its_request)
     world_step(&w, (struct core_event){.kind = CORE_EV_CALL, .req = 9, .call = &call});
     world_end(&w); /* one is under way */
 }
+
+Test(core_member, who_left_the_registry_is_forgotten)
+{
+    struct world w;
+    two(&w);
+    cr_assert_eq(w.c->peers.count, 1);
+    w.hold_pings = true; /* one under way must find its record again */
+    world_run(&w, 500);
+    struct server_info gone = {.id = world_id("b")};
+    world_step(&w, (struct core_event){.kind = CORE_EV_SERVER_ENTRY, .server = &gone, .revision = 99});
+    world_run(&w, 500);
+    cr_assert_eq(w.c->peers.count, 1);
+    world_pinged(&w, world_take(&w, CORE_FX_PING)->token, CORE_PING_OK);
+    world_run(&w, 500);
+    cr_assert_eq(w.c->peers.count, 0);
+    world_end(&w);
+}
