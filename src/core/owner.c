@@ -15,7 +15,12 @@
 #include <string.h>
 
 enum { STEP_WRITE, STEP_READ, STEP_DELETE };
-enum { RETRY_MS = 250 };
+enum { RETRY_MS = 250, WAITERS_MAX = 4096 };
+
+struct waiter {
+    struct waiter *next;
+    uint64_t req;
+};
 
 static void mark(struct core *c, struct owned *o)
 {
@@ -39,6 +44,10 @@ static void unmark(struct core *c, struct owned *o)
 
 static void release(struct core *c, struct owned *o)
 {
+    for (struct waiter *w = o->waiters, *next; w; w = next) {
+        next = w->next;
+        alloc_put(c->alloc, w, sizeof(*w));
+    }
     core_drop_options(c, &o->call, o->options);
     alloc_put(c->alloc, o, sizeof(*o));
 }
@@ -74,23 +83,36 @@ static void set_reason(struct owned *o, const char *reason)
     snprintf(o->reason, sizeof(o->reason), "%s", reason);
 }
 
+static void answer(struct core *c, const struct owned *o, uint64_t req, int code, const struct core_answer *from)
+{
+    struct core_fx *fx = core_fx(c, CORE_FX_CALL_REPLY);
+    if (!fx)
+        return;
+    fx->req = req;
+    if (from)
+        fx->answer = *from;
+    fx->answer.code = code;
+    fx->answer.room = o->info.id;
+    fx->answer.type = o->info.type;
+    fx->answer.epoch = o->info.epoch;
+    if (!fx->answer.server.s[0])
+        fx->answer.server = c->self.info.id;
+}
+
+/* How it went, to whoever asked for the room; those who asked after him learn that it exists, or the same reason why not. */
 static void reply(struct core *c, struct owned *o, int code, const struct core_answer *from)
 {
-    if (!o->req)
-        return;
-    struct core_fx *fx = core_fx(c, CORE_FX_CALL_REPLY);
-    if (fx) {
-        fx->req = o->req;
-        if (from)
-            fx->answer = *from;
-        fx->answer.code = code;
-        fx->answer.room = o->info.id;
-        fx->answer.type = o->info.type;
-        fx->answer.epoch = o->info.epoch;
-        if (!fx->answer.server.s[0])
-            fx->answer.server = c->self.info.id;
-    }
+    if (o->req)
+        answer(c, o, o->req, code, from);
     o->req = 0;
+    struct core_answer elsewhere = {.server = from ? from->server : c->self.info.id};
+    for (struct waiter *w = o->waiters, *next; w; w = next) {
+        next = w->next;
+        answer(c, o, w->req, code ? code : ROOM_E_EXISTS, &elsewhere);
+        alloc_put(c->alloc, w, sizeof(*w));
+    }
+    o->waiters = NULL;
+    o->waiting = 0;
 }
 
 static void refuse(struct core *c, uint64_t req, const struct core_call *call, int code, const struct id *server)
@@ -126,6 +148,12 @@ static void postpone(struct core *c, struct owned *o)
     mark(c, o);
 }
 
+/* So long a create is kept waiting here; whoever asked waits a little longer. */
+static struct mono patience(const struct core *c)
+{
+    return mono_add_ms(c->now, c->config.create_ms - c->config.call_ms);
+}
+
 static void write_entry(struct core *c, struct owned *o)
 {
     unmark(c, o);
@@ -137,13 +165,29 @@ static void write_entry(struct core *c, struct owned *o)
         postpone(c, o);
 }
 
+/* Whether the room will be there is being decided: the answer comes with the outcome. */
+static int wait_for(struct core *c, struct owned *o, uint64_t req)
+{
+    struct waiter *w = o->waiting < WAITERS_MAX ? alloc_get(c->alloc, sizeof(*w)) : NULL;
+    if (!w)
+        return o->waiting < WAITERS_MAX ? ROOM_E_NO_MEMORY : ROOM_E_FULL;
+    if (!o->req && !o->waiters)
+        o->deadline = patience(c);
+    w->req = req;
+    *(o->waiters ? o->waiters_last : &o->waiters) = w;
+    o->waiters_last = &w->next;
+    o->waiting++;
+    return ROOM_E_OK;
+}
+
 void owner_create(struct core *c, uint64_t req, const struct core_call *call)
 {
     uint32_t max = c->config.type_max_players(c->config.type_arg, call->type.s);
     struct owned *o = map_get(&c->owned, call->room.s);
     if (o) {
-        bool same = o->state == OWNED_RUNNING || o->state == OWNED_STARTING;
-        refuse(c, req, call, same ? ROOM_E_EXISTS : ROOM_E_UNAVAILABLE, &c->self.info.id);
+        int code = o->state == OWNED_RUNNING ? ROOM_E_EXISTS : wait_for(c, o, req);
+        if (code)
+            refuse(c, req, call, code, &c->self.info.id);
         return;
     }
     int code = !call->room.s[0]                              ? ROOM_E_INVALID
@@ -174,7 +218,7 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
                                  .created = c->wall};
     memcpy(o->info.boot, c->self.info.boot, sizeof(o->info.boot));
     o->next = c->now;
-    o->deadline = mono_add_ms(c->now, c->config.create_ms - c->config.call_ms);
+    o->deadline = patience(c);
     if (call->generated) {
         start(c, o);
     } else {
@@ -297,6 +341,7 @@ static void disposed(struct core *c, struct owned *o)
         fx->room_entry = o->info;
         fx->reason = o->reason;
     }
+    reply(c, o, ROOM_E_UNAVAILABLE, NULL); /* the name is free now: asked again, a room can be made */
     const struct view_room *r = view_room(&c->view, o->info.id.s);
     if (r && strcmp(r->info.owner.s, c->self.info.id.s) == 0) /* another owner's entry stays */
         view_del_room(&c->view, o->info.id.s, 0);
@@ -383,6 +428,8 @@ static void read_done(struct core *c, struct owned *o, const struct core_event *
     }
 }
 
+static void act(struct core *c, struct owned *o);
+
 void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
 {
     struct owned *o = op->owner;
@@ -402,6 +449,8 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
     } else {
         o->unsure = true;
         mark(c, o);
+        if (o->state == OWNED_CLAIMING && ev->kv_result == CORE_KV_CONFLICT)
+            act(c, o); /* somebody else has the name, and players wait to hear who */
     }
 }
 
@@ -409,10 +458,8 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
 static void act(struct core *c, struct owned *o)
 {
     const char *id = o->info.id.s;
-    if (o->state == OWNED_CLAIMING && mono_reached(c->now, o->deadline)) {
+    if ((o->req || o->waiters) && mono_reached(c->now, o->deadline))
         reply(c, o, ROOM_E_TIMEOUT, NULL); /* the claim goes on: a repeated request will find the room */
-        o->deadline = mono_add_ms(c->now, INT32_MAX);
-    }
     if (o->state == OWNED_CLOSING && !o->revision && !o->unsure) {
         disposed(c, o);
         return;

@@ -78,6 +78,8 @@ struct owned {
     bool updated;   /* something people see has changed since the last room.<id>.updated */
     bool removed;   /* no longer in the table; freed when its operation ends */
     uint64_t req;   /* the create to answer, 0: none */
+    struct waiter *waiters, **waiters_last; /* creates of the same name that came before it was settled */
+    unsigned waiting;
     struct core_call call;
     uint8_t *options;
     struct mono next, deadline;
@@ -121,6 +123,7 @@ struct join {
     struct core_call call;
     uint8_t *options;
     int tries;
+    bool confirmed;  /* the leader has just named the owner that is being asked */
     struct id tried; /* the allocator or target that did not take it */
 };
 

@@ -57,6 +57,101 @@ Test(core_owner, a_lost_claim_names_the_owner)
     world_end(&w);
 }
 
+static void two_more_ask(struct world *w)
+{
+    world_create(w, 6, "hall", false);
+    world_create(w, 7, "hall", false);
+    cr_assert_eq(world_count(w, CORE_FX_CALL_REPLY), 0, "nothing is said before the claim is settled");
+}
+
+/* Request 5 made the claim; 6 and 7 came meanwhile, and are answered in that order. */
+static void told(struct world *w, int first, int others, const char *owner)
+{
+    for (uint64_t req = 5; req <= 7; req++) {
+        struct core_fx *fx = world_take(w, CORE_FX_CALL_REPLY);
+        cr_assert_eq(fx->req, req);
+        cr_assert_eq(fx->answer.code, req == 5 ? first : others);
+        cr_assert_str_eq(fx->answer.server.s, owner);
+        cr_assert_str_eq(fx->answer.room.s, "hall");
+    }
+    cr_assert_eq(world_count(w, CORE_FX_CALL_REPLY), 0);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_wait_until_it_is_won)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    name_is_free(&w, 0);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL_REPLY), 0, "won, but not running yet");
+    world_started(&w, "hall", ROOM_E_OK);
+    told(&w, ROOM_E_OK, ROOM_E_EXISTS, "a");
+    world_end(&w);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_wait_until_it_is_lost)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    name_is_free(&w, 0);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_CONFLICT, 0, NULL, NULL);
+    struct room_info other = world_room("hall", "b", "01B");
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 9, NULL, &other);
+    told(&w, ROOM_E_EXISTS, ROOM_E_EXISTS, "b");
+    world_end(&w);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_hear_why_it_failed)
+{
+    for (int late = 0; late < 2; late++) {
+        struct world w;
+        world_begin(&w);
+        world_create(&w, 5, "hall", false);
+        two_more_ask(&w);
+        name_is_free(&w, 0);
+        struct core_fx put = *world_take(&w, CORE_FX_PUT_ROOM);
+        world_kv(&w, put.token, late ? CORE_KV_UNKNOWN : CORE_KV_OK, ++w.revision, NULL, NULL);
+        for (int t = 0; late && t < w.config.create_ms; t += CORE_TICK_MS) {
+            world_run(&w, CORE_TICK_MS);
+            struct core_fx *get = world_find(&w, CORE_FX_GET_ROOM);
+            if (get)
+                world_kv(&w, get->token, CORE_KV_UNKNOWN, 0, NULL, NULL);
+        }
+        if (!late)
+            world_started(&w, "hall", ROOM_E_INVALID);
+        told(&w, late ? ROOM_E_TIMEOUT : ROOM_E_INVALID, late ? ROOM_E_TIMEOUT : ROOM_E_INVALID, "a");
+        world_end(&w);
+    }
+}
+
+Test(core_owner, a_create_while_the_name_is_given_up_waits_until_it_is_free)
+{
+    struct world w;
+    world_begin(&w);
+    world_running(&w, "hall");
+    struct room_info r = world_room("hall", "a", "");
+    world_step(&w, (struct core_event){.kind = CORE_EV_ROOM_ENDED, .room = &r, .reason = "empty"});
+    world_create(&w, 5, "hall", false);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL_REPLY), 0);
+    world_run(&w, 50);
+    world_kv(&w, world_take(&w, CORE_FX_DEL_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    cr_assert_eq(world_take(&w, CORE_FX_CALL_REPLY)->answer.code, ROOM_E_UNAVAILABLE, "asked again, it can be made");
+    world_end(&w);
+}
+
+Test(core_owner, creates_that_nobody_answered_are_freed)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    world_end(&w);
+}
+
 Test(core_owner, an_unknown_claim_is_read_back)
 {
     for (int found = 0; found < 2; found++) {
