@@ -86,6 +86,11 @@ struct core_fx *core_fx(struct core *c, enum core_fx_kind kind)
     return fx;
 }
 
+int core_create_ms(const struct core *c, const struct core_call *call)
+{
+    return call->generated ? 3 * c->config.call_ms : c->config.create_ms;
+}
+
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok)
 {
     *ok = true;

@@ -98,7 +98,7 @@ static void create(struct core *c, struct join *j)
         code = core_place(c, NULL, &server);
     if (code)
         fail(c, j, code);
-    else if (!op_call(c, OP_JOIN, j, server.s, &call, c->config.create_ms))
+    else if (!op_call(c, OP_JOIN, j, server.s, &call, core_create_ms(c, &call)))
         fail(c, j, ROOM_E_FULL);
 }
 

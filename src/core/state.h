@@ -155,6 +155,8 @@ struct core {
 struct core_fx *core_fx(struct core *c, enum core_fx_kind kind); /* NULL: no memory */
 /* Counts the room as handed out to the server chosen. */
 int core_place(struct core *c, const char *avoid, struct id *server_out);
+/* How long to wait for a create: a generated id needs no registry, so that silence means a node in trouble. */
+int core_create_ms(const struct core *c, const struct core_call *call);
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok);
 void core_drop_options(struct core *c, struct core_call *call, uint8_t *options);
 
