@@ -91,11 +91,12 @@ static int find_nats(struct cluster *c)
 
 static int start_node(struct cluster *c, const char *roomd, int i)
 {
-    char id[16], log[96];
+    char id[32], log[128];
     int out[2];
     snprintf(id, sizeof id, "bench-%d", i + 1);
     snprintf(log, sizeof log, "%s/%s.log", c->folder, id);
-    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url, NULL};
+    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url,
+                                "--capacity", "1000000", "--room-ttl", "0", NULL};
     if (pipe2(out, O_CLOEXEC) != 0)
         return -1;
     c->nodes[i] = spawn(argv, out[1], log);
@@ -114,7 +115,7 @@ static int start_node(struct cluster *c, const char *roomd, int i)
     return rc;
 }
 
-int cluster_start(struct cluster *c, const char *roomd, const char *nats_server)
+int cluster_start(struct cluster *c, const char *roomd, const char *nats_server, unsigned nodes)
 {
     char log[96];
     memset(c, 0, sizeof *c);
@@ -130,8 +131,8 @@ int cluster_start(struct cluster *c, const char *roomd, const char *nats_server)
     int rc = c->nats > 0 ? find_nats(c) : -1;
     if (rc != 0)
         fprintf(stderr, "roombench: '%s' did not become ready; is it a nats-server?\n", nats_server);
-    for (int i = 0; rc == 0 && i < CLUSTER_NODES; i++)
-        rc = start_node(c, roomd, i);
+    for (; rc == 0 && c->count < nodes; c->count++)
+        rc = start_node(c, roomd, (int)c->count);
     if (rc != 0)
         cluster_stop(c);
     return rc;

@@ -7,6 +7,7 @@
 #ifndef ROOMBENCH_FLOORS_H
 #define ROOMBENCH_FLOORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct floors;
@@ -25,5 +26,10 @@ double floors_publish_rate(struct floors *f, unsigned count);
 /* Deliveries per second of a bare loop: one write per client and message to `clients` TCP connections, read by another
  * process. */
 double floors_fanout_rate(unsigned clients, unsigned messages);
+/* Nanoseconds of finding a room by its id in a node's own copy of the listing, with so many listed. Negative: no memory. */
+double floors_lookup_ns(unsigned rooms, unsigned rounds);
+/* Waits until the registry of rooms has not changed for half a second; false with the reason on standard error after 60 s.
+ * What was still being listed would be measured, too. */
+bool floors_settled(struct floors *f);
 
 #endif
