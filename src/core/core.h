@@ -174,6 +174,8 @@ const struct core_effects *core_step(struct core *c, const struct core_event *ev
 /* May this node take players and rooms now: in the registry, neither isolated nor stopping? */
 bool core_may_serve(const struct core *c);
 bool core_is_isolated(const struct core *c);
+/* The last tick did a bounded part of what was due: send another one soon, without waiting for CORE_TICK_MS. */
+bool core_has_more(const struct core *c);
 /* The registry key of an operation under way: room or server id; NULL if the token is not (or no longer) one. Borrowed
  * until the next step. */
 const char *core_pending_key(struct core *c, uint64_t token);

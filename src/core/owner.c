@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum { STEP_WRITE, STEP_READ, STEP_DELETE };
-enum { RETRY_MS = 250, WAITERS_MAX = 4096 };
+enum { RETRY_MS = 250, WAITERS_MAX = 4096, TICK_MAX = 256 };
 
 struct waiter {
     struct waiter *next;
@@ -42,13 +42,23 @@ static void unmark(struct core *c, struct owned *o)
     o->dirty = false;
 }
 
-static void release(struct core *c, struct owned *o)
+static void forget_call(struct core *c, struct owned *o)
+{
+    if (!o->asked)
+        return;
+    core_drop_options(c, &o->asked->call, o->asked->options);
+    alloc_put(c->alloc, o->asked, sizeof(*o->asked));
+    o->asked = NULL;
+}
+
+void owner_release(struct core *c, struct owned *o)
 {
     for (struct waiter *w = o->waiters, *next; w; w = next) {
         next = w->next;
         alloc_put(c->alloc, w, sizeof(*w));
     }
-    core_drop_options(c, &o->call, o->options);
+    forget_call(c, o);
+    alloc_put_str(c->alloc, o->reason);
     alloc_put(c->alloc, o, sizeof(*o));
 }
 
@@ -63,7 +73,7 @@ void owner_free_dead(struct core *c)
 {
     for (struct owned *o = c->dead, *next; o; o = next) {
         next = o->dirty_next;
-        release(c, o);
+        owner_release(c, o);
     }
     c->dead = NULL;
 }
@@ -78,9 +88,11 @@ static void forget(struct core *c, struct owned *o)
         bury(c, o);
 }
 
-static void set_reason(struct owned *o, const char *reason)
+/* NULL when there is no memory for it: then the room's end is told without one. */
+static void set_reason(struct core *c, struct owned *o, const char *reason)
 {
-    snprintf(o->reason, sizeof(o->reason), "%s", reason);
+    alloc_put_str(c->alloc, o->reason);
+    o->reason = alloc_str(c->alloc, reason);
 }
 
 static void answer(struct core *c, const struct owned *o, uint64_t req, int code, const struct core_answer *from)
@@ -138,7 +150,7 @@ static void start(struct core *c, struct owned *o)
         return;
     }
     fx->room_entry = o->info;
-    fx->call = o->call;
+    fx->call = o->asked->call;
 }
 
 /* No memory or no free operation: not again in this tick, or the walk over the list would never end. */
@@ -201,14 +213,15 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
     }
     o = alloc_get(c->alloc, sizeof(*o));
     bool kept = false;
-    if (o) {
-        o->call = *call;
-        o->options = core_keep_options(c, &o->call, &kept);
-        kept = kept && map_put(&c->owned, call->room.s, o);
+    if (o && (o->asked = alloc_get(c->alloc, sizeof(*o->asked)))) {
+        o->asked->call = *call;
+        o->asked->options = core_keep_options(c, &o->asked->call, &kept);
+        o->info.id = call->room;
+        kept = kept && map_put_borrowed(&c->owned, o->info.id.s, o);
     }
     if (!kept) {
         if (o)
-            release(c, o);
+            owner_release(c, o);
         refuse(c, req, call, ROOM_E_NO_MEMORY, NULL);
         return;
     }
@@ -248,7 +261,7 @@ void owner_started(struct core *c, const struct core_answer *answer)
         return;
     if (answer->code != ROOM_E_OK) {
         reply(c, o, answer->code, NULL);
-        set_reason(o, "create_failed");
+        set_reason(c, o, "create_failed");
         o->state = OWNED_CLOSING;
         mark(c, o);
         return;
@@ -260,8 +273,7 @@ void owner_started(struct core *c, const struct core_answer *answer)
     o->info.max_players = answer->max_players;
     announce(c, o);
     reply(c, o, ROOM_E_OK, answer);
-    core_drop_options(c, &o->call, o->options);
-    o->options = NULL;
+    forget_call(c, o);
     mark(c, o);
 }
 
@@ -289,7 +301,7 @@ void owner_ended(struct core *c, const char *room, const char *reason)
         return;
     reply(c, o, ROOM_E_UNAVAILABLE, NULL);
     o->state = OWNED_CLOSING;
-    set_reason(o, reason);
+    set_reason(c, o, reason);
     o->next = c->now;
     mark(c, o);
 }
@@ -435,7 +447,7 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
     struct owned *o = op->owner;
     o->busy = false;
     if (o->removed) {
-        release(c, o);
+        owner_release(c, o);
         return;
     }
     o->next = mono_add_ms(c->now, ev->kv_result == CORE_KV_UNKNOWN ? RETRY_MS : 0);
@@ -475,14 +487,22 @@ static void act(struct core *c, struct owned *o)
         postpone(c, o);
 }
 
+/* The effects of one step are bounded, and with them its memory and its time: thousands of rooms made at once are listed
+ * over several steps. Rooms that are looked at and left stay where they are; those acted on leave the list or go to its end. */
 void owner_tick(struct core *c)
 {
+    int left = TICK_MAX;
+    c->more = false;
     if (!c->self.bus_up || c->self.isolated)
         return;
-    for (struct owned *o = c->dirty_head, *next; o; o = next) {
+    for (struct owned *o = c->dirty_head, *next; o && !c->more; o = next) {
         next = o->dirty_next;
-        if (!o->busy && o->state != OWNED_STARTING && mono_reached(c->now, o->next))
+        if (o->busy || o->state == OWNED_STARTING || !mono_reached(c->now, o->next))
+            continue;
+        if (left-- > 0)
             act(c, o);
+        else
+            c->more = true;
     }
 }
 
@@ -508,6 +528,6 @@ void owner_deinit(struct core *c)
 {
     owner_free_dead(c);
     for (struct map_iter it = map_first(&c->owned); it.value; map_next(&it))
-        release(c, it.value);
+        owner_release(c, it.value);
     map_deinit(&c->owned);
 }

@@ -67,7 +67,12 @@ struct peer { /* a node this one watches */
 
 enum owned_state { OWNED_CLAIMING, OWNED_STARTING, OWNED_RUNNING, OWNED_CLOSING };
 
-struct owned {
+struct asked { /* what a room was asked for with */
+    struct core_call call;
+    uint8_t *options;
+};
+
+struct owned { /* kept small: a node has thousands */
     struct room_info info;
     enum owned_state state;
     uint64_t revision; /* of our last accepted write; 0: not listed yet */
@@ -80,10 +85,9 @@ struct owned {
     uint64_t req;   /* the create to answer, 0: none */
     struct waiter *waiters, **waiters_last; /* creates of the same name that came before it was settled */
     unsigned waiting;
-    struct core_call call;
-    uint8_t *options;
+    struct asked *asked; /* until it runs */
     struct mono next, deadline;
-    char reason[ID_SIZE]; /* closing: a copy, the event's own is gone by the time it is told */
+    char *reason; /* closing: a copy, the event's own is gone by the time it is told */
     struct owned *dirty_prev, *dirty_next;
 };
 
@@ -143,8 +147,10 @@ struct core {
     struct map owned; /* struct owned */
     struct owned *dirty_head, *dirty_tail;
     struct owned *dead; /* to be freed by the next step */
+    bool more;          /* the last tick has left rooms that are due */
     struct map reaps; /* struct reap */
     struct mono next_reap_scan;
+    struct id reap_at; /* the room the scan has come to; empty: none is under way */
     struct making *making;
     struct join *paused;
     uint32_t waiting;
@@ -210,6 +216,7 @@ void owner_tick(struct core *c);
 void owner_drop_all(struct core *c, const char *reason);  /* superseded: the listing is not touched */
 void owner_close_all(struct core *c, const char *reason); /* rooms end and leave the listing */
 void owner_free_dead(struct core *c);
+void owner_release(struct core *c, struct owned *o); /* frees one that is in no list and no table */
 void owner_deinit(struct core *c);
 
 /* reap.c: rooms of dead nodes leave the listing */

@@ -280,3 +280,56 @@ Test(core_owner, orphans_are_deleted_at_the_revision_that_was_judged)
     cr_assert_not_null(view_room(core_view(w.c), "r"));
     world_end(&w);
 }
+
+Test(core_owner, orphans_of_a_long_listing_are_found_a_part_at_a_time)
+{
+    enum { ROOMS = 1500 };
+    struct world w;
+    world_begin(&w);
+    struct server_info b = world_server("b", "01B");
+    world_server_entry(&w, b);
+    for (int i = 0; i < ROOMS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%d", i);
+        world_room_entry(&w, world_room(name, "b", "01B"));
+    }
+    b.status = SERVER_DOWN;
+    world_server_entry(&w, b);
+    world_clear(&w);
+    size_t most = 0, found = 0;
+    for (int t = 0; t < 5000 && found < ROOMS; t += CORE_TICK_MS) {
+        world_run(&w, CORE_TICK_MS);
+        size_t now = world_count(&w, CORE_FX_ROOM_GONE);
+        most = now > most ? now : most;
+        found += now;
+        world_clear(&w);
+    }
+    cr_assert_eq(found, ROOMS);
+    cr_assert_lt(most, ROOMS);
+    world_end(&w);
+}
+
+Test(core_owner, rooms_made_at_once_are_listed_over_several_ticks)
+{
+    enum { ROOMS = 600 };
+    struct world w;
+    world_begin(&w);
+    for (int i = 0; i < ROOMS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%d", i);
+        world_create(&w, 1, name, true);
+        world_started(&w, name, ROOM_E_OK);
+    }
+    world_clear(&w);
+    size_t listed = 0;
+    for (int ticks = 0; listed < ROOMS; ticks++) {
+        cr_assert_lt(ticks, 5);
+        world_step(&w, (struct core_event){.kind = CORE_EV_TICK});
+        size_t now = world_count(&w, CORE_FX_PUT_ROOM);
+        cr_assert(now > 0 && now < ROOMS / 2, "%zu writes in one step", now);
+        listed += now;
+        cr_assert_eq(core_has_more(w.c), listed < ROOMS);
+        world_clear(&w);
+    }
+    world_end(&w);
+}
