@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum { STEP_WRITE, STEP_READ, STEP_DELETE };
-enum { RETRY_MS = 250, WAITERS_MAX = 4096, TICK_MAX = 256 };
+enum { RETRY_MS = 250, WAITERS_MAX = 4096, TICK_MAX = 128, OPS_MAX = 256 };
 
 struct waiter {
     struct waiter *next;
@@ -166,13 +166,20 @@ static struct mono patience(const struct core *c)
     return mono_add_ms(c->now, c->config.create_ms - c->config.call_ms);
 }
 
+/* A registry operation of the room has begun, unless there was no memory for it. */
+static void begun(struct core *c, struct owned *o, bool started)
+{
+    o->busy = started;
+    c->owner_ops += started;
+}
+
 static void write_entry(struct core *c, struct owned *o)
 {
     unmark(c, o);
     id_ulid(o->info.nonce, c->wall, &c->rng);
     o->info.owner = c->self.info.id;
     memcpy(o->info.boot, c->self.info.boot, sizeof(o->info.boot));
-    o->busy = op_put_room(c, OP_ROOM, o, STEP_WRITE, &o->info, o->revision);
+    begun(c, o, op_put_room(c, OP_ROOM, o, STEP_WRITE, &o->info, o->revision));
     if (!o->busy)
         postpone(c, o);
 }
@@ -237,7 +244,7 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
     } else {
         o->state = OWNED_CLAIMING;
         o->unsure = true;
-        o->busy = op_get(c, OP_ROOM, o, STEP_READ, NULL, call->room.s);
+        begun(c, o, op_get(c, OP_ROOM, o, STEP_READ, NULL, call->room.s));
         if (!o->busy)
             mark(c, o);
     }
@@ -446,6 +453,7 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
 {
     struct owned *o = op->owner;
     o->busy = false;
+    c->more |= c->owner_ops-- == OPS_MAX; /* listings were held back */
     if (o->removed) {
         owner_release(c, o);
         return;
@@ -478,17 +486,17 @@ static void act(struct core *c, struct owned *o)
     }
     unmark(c, o);
     if (o->unsure)
-        o->busy = op_get(c, OP_ROOM, o, STEP_READ, NULL, id);
+        begun(c, o, op_get(c, OP_ROOM, o, STEP_READ, NULL, id));
     else if (o->state == OWNED_CLOSING)
-        o->busy = op_del(c, OP_ROOM, o, STEP_DELETE, NULL, id, o->revision);
+        begun(c, o, op_del(c, OP_ROOM, o, STEP_DELETE, NULL, id, o->revision));
     else
         write_entry(c, o);
     if (!o->busy)
         postpone(c, o);
 }
 
-/* The effects of one step are bounded, and with them its memory and its time: thousands of rooms made at once are listed
- * over several steps. Rooms that are looked at and left stay where they are; those acted on leave the list or go to its end. */
+/* Neither a step nor the registry is flooded: thousands of rooms made at once are listed over several steps, some under
+ * way at a time, and a claim that players wait for does not stand in line behind them. */
 void owner_tick(struct core *c)
 {
     int left = TICK_MAX;
@@ -497,7 +505,8 @@ void owner_tick(struct core *c)
         return;
     for (struct owned *o = c->dirty_head, *next; o && !c->more; o = next) {
         next = o->dirty_next;
-        if (o->busy || o->state == OWNED_STARTING || !mono_reached(c->now, o->next))
+        bool held = o->state == OWNED_RUNNING && c->owner_ops >= OPS_MAX;
+        if (o->busy || held || o->state == OWNED_STARTING || !mono_reached(c->now, o->next))
             continue;
         if (left-- > 0)
             act(c, o);

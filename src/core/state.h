@@ -147,7 +147,8 @@ struct core {
     struct map owned; /* struct owned */
     struct owned *dirty_head, *dirty_tail;
     struct owned *dead; /* to be freed by the next step */
-    bool more;          /* the last tick has left rooms that are due */
+    bool more;          /* rooms are due that the last tick has left */
+    uint32_t owner_ops; /* registry operations of owned rooms under way */
     struct map reaps; /* struct reap */
     struct mono next_reap_scan;
     struct id reap_at; /* the room the scan has come to; empty: none is under way */

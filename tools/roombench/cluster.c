@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,38 @@ void cluster_stop(struct cluster *c)
     if (c->folder[0])
         remove_folder(c->folder);
     memset(c, 0, sizeof *c);
+}
+
+/* Every thread has an affinity of its own. */
+static void pin(pid_t pid, const cpu_set_t *cpus)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+        pid_t thread = (pid_t)strtol(e->d_name, NULL, 10);
+        if (thread > 0)
+            sched_setaffinity(thread, sizeof *cpus, cpus);
+    }
+    if (d)
+        closedir(d);
+}
+
+void cluster_pin(const struct cluster *c, pid_t other, bool on)
+{
+    static cpu_set_t all;
+    cpu_set_t one;
+    if (on && sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    CPU_ZERO(&one);
+    for (int i = 0; on && i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    pin(getpid(), on ? &one : &all);
+    pin(other, on ? &one : &all);
+    pin(c->nats, on ? &one : &all);
+    for (unsigned i = 0; i < c->count; i++)
+        pin(c->nodes[i], on ? &one : &all);
 }
 
 double cluster_cpu_us(pid_t pid)

@@ -7,6 +7,7 @@
 #ifndef ROOMBENCH_CLUSTER_H
 #define ROOMBENCH_CLUSTER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 enum { CLUSTER_NODES = 2, CLUSTER_ADDRESS = 64 };
@@ -23,6 +24,8 @@ struct cluster {
  * on standard error; nothing runs then. Waits until all are ready, 30 s at most. */
 int cluster_start(struct cluster *c, const char *roomd, const char *nats_server, unsigned nodes);
 void cluster_stop(struct cluster *c);
+/* Puts this process, `other` and everything of the cluster on one processor, or lets them go where they like again. */
+void cluster_pin(const struct cluster *c, pid_t other, bool on);
 /* Processor time used by the process so far, in microseconds; 0 if it cannot be read. */
 double cluster_cpu_us(pid_t pid);
 /* Resident memory in bytes; 0 if it cannot be read. */

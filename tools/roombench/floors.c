@@ -161,6 +161,11 @@ void floors_destroy(struct floors *f)
     free(f);
 }
 
+pid_t floors_echo_pid(const struct floors *f)
+{
+    return f->echo;
+}
+
 /* Waits with poll() as the client library does, so that both sides pay for the same system calls. */
 static int read_whole(int fd, char *bytes, size_t len)
 {

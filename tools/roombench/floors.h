@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct floors;
 
@@ -16,6 +17,8 @@ struct floors;
  * error. Returns owned. */
 struct floors *floors_create(const char *nats_url);
 void floors_destroy(struct floors *f);
+/* The echo server's process. */
+pid_t floors_echo_pid(const struct floors *f);
 
 /* Microseconds of one round trip of 64 bytes with a 4-byte length through the echo server. */
 double floors_echo_us(struct floors *f, unsigned rounds);
