@@ -2,7 +2,7 @@
  * A hash table from a string to a pointer, on uthash.
  *
  * Walking it visits entries in the order they were added, on every machine: simulated runs must be repeatable. Keys are
- * copied, values are the caller's. Memory comes only from the allocator given.
+ * copied unless said otherwise, values are the caller's. Memory comes only from the allocator given.
  */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
@@ -26,6 +26,9 @@ void map_deinit(struct map *m);
 void *map_get(const struct map *m, const char *key);
 /* Adds or replaces. False: no memory, the table is as it was. */
 bool map_put(struct map *m, const char *key, void *value);
+/* The same, but the key is borrowed until its entry is removed or gets another value (and with it another key): for tables
+ * of many values that hold their own name. */
+bool map_put_borrowed(struct map *m, const char *key, void *value);
 /* Removes the key; returns its value, or NULL if it was not there. */
 void *map_del(struct map *m, const char *key);
 
@@ -38,6 +41,8 @@ struct map_iter {
 };
 
 struct map_iter map_first(const struct map *m);
+/* From the entry after `key` on; from the first if there is no such key. */
+struct map_iter map_after(const struct map *m, const char *key);
 void map_next(struct map_iter *it);
 
 #endif

@@ -41,7 +41,7 @@ static bool call_create(struct core *c, struct making *m)
     call.kind = CORE_CALL_CREATE;
     call.room = m->room;
     call.generated = m->tries == 0; /* a repeated creation must find the room that the first may have made */
-    return op_call(c, OP_MAKE, m, m->server.s, &call, c->config.create_ms);
+    return op_call(c, OP_MAKE, m, m->server.s, &call, core_create_ms(c, &call));
 }
 
 static void unlink_making(struct core *c, struct making *m)

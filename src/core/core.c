@@ -46,8 +46,7 @@ static void abandon(struct core *c, struct op *op)
         core_drop_options(c, &w->call, w->options);
         alloc_put(c->alloc, w, sizeof(*w));
     } else if (op->kind == OP_ROOM && o->removed) {
-        core_drop_options(c, &o->call, o->options);
-        alloc_put(c->alloc, o, sizeof(*o));
+        owner_release(c, o);
     }
 }
 
@@ -84,6 +83,11 @@ struct core_fx *core_fx(struct core *c, enum core_fx_kind kind)
     memset(fx, 0, sizeof(*fx));
     fx->kind = kind;
     return fx;
+}
+
+int core_create_ms(const struct core *c, const struct core_call *call)
+{
+    return call->generated ? 3 * c->config.call_ms : c->config.create_ms;
 }
 
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok)
@@ -313,6 +317,11 @@ const struct core_effects *core_step(struct core *c, const struct core_event *ev
 bool core_may_serve(const struct core *c)
 {
     return self_serves(c);
+}
+
+bool core_has_more(const struct core *c)
+{
+    return c->more;
 }
 
 bool core_is_isolated(const struct core *c)

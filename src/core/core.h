@@ -38,8 +38,8 @@ struct core_config {
     int lease_ms;         /* 2000: unreached for so long, this node treats itself as isolated */
     int heartbeat_ms;     /* 5000: own registry entry is written at least so often */
     int listing_ms;       /* 100: room counts are written at most so often, per room */
-    int call_ms;          /* 400: deadline of reserve and probe; three times that of allocate */
-    int create_ms;        /* 9000: deadline of create; longer than a JetStream leader election */
+    int call_ms;          /* 400: deadline of reserve and probe; three times that of allocate and of create with a generated id */
+    int create_ms;        /* 9000: deadline of create by name; longer than a JetStream leader election */
     int kv_ms;            /* 2000: deadline of one registry operation */
     /* Seats of a room type known here, 0 if it is not. */
     uint32_t (*type_max_players)(void *arg, const char *type);
@@ -174,6 +174,8 @@ const struct core_effects *core_step(struct core *c, const struct core_event *ev
 /* May this node take players and rooms now: in the registry, neither isolated nor stopping? */
 bool core_may_serve(const struct core *c);
 bool core_is_isolated(const struct core *c);
+/* The last tick did a bounded part of what was due: send another one soon, without waiting for CORE_TICK_MS. */
+bool core_has_more(const struct core *c);
 /* The registry key of an operation under way: room or server id; NULL if the token is not (or no longer) one. Borrowed
  * until the next step. */
 const char *core_pending_key(struct core *c, uint64_t token);

@@ -94,9 +94,11 @@ static void create(struct core *c, struct join *j)
     }
     struct id server;
     int code = core_place(c, j->tried.s, &server);
+    if (code && j->tried.s[0] && !mono_reached(c->now, j->deadline)) /* nobody else: the same one again */
+        code = core_place(c, NULL, &server);
     if (code)
         fail(c, j, code);
-    else if (!op_call(c, OP_JOIN, j, server.s, &call, c->config.create_ms))
+    else if (!op_call(c, OP_JOIN, j, server.s, &call, core_create_ms(c, &call)))
         fail(c, j, ROOM_E_FULL);
 }
 
@@ -218,7 +220,12 @@ void join_call_done(struct core *c, const struct op *op, const struct core_answe
             return;
         }
         if ((nobody_there(a->code) && a->code != ROOM_E_FULL) || a->code == ROOM_E_NOT_FOUND) {
-            ask_leader(c, j);
+            bool early = j->confirmed && a->code == ROOM_E_NOT_FOUND;
+            j->confirmed = false;
+            if (early)
+                pause(c, j); /* the owner has won the name and does not know it yet, or has just given it up */
+            else
+                ask_leader(c, j);
             return;
         }
         break;
@@ -244,6 +251,8 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
     const struct view_server *v = view_server(&c->view, ev->room->owner.s);
     if (!v || v->info.status == SERVER_DOWN || j->tries >= TRIES_MAX)
         fail(c, j, ROOM_E_UNAVAILABLE);
-    else
+    else {
+        j->confirmed = true;
         reserve(c, j, ev->room->owner.s);
+    }
 }

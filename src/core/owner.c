@@ -15,7 +15,12 @@
 #include <string.h>
 
 enum { STEP_WRITE, STEP_READ, STEP_DELETE };
-enum { RETRY_MS = 250 };
+enum { RETRY_MS = 250, WAITERS_MAX = 4096, TICK_MAX = 128, OPS_MAX = 256 };
+
+struct waiter {
+    struct waiter *next;
+    uint64_t req;
+};
 
 static void mark(struct core *c, struct owned *o)
 {
@@ -37,9 +42,23 @@ static void unmark(struct core *c, struct owned *o)
     o->dirty = false;
 }
 
-static void release(struct core *c, struct owned *o)
+static void forget_call(struct core *c, struct owned *o)
 {
-    core_drop_options(c, &o->call, o->options);
+    if (!o->asked)
+        return;
+    core_drop_options(c, &o->asked->call, o->asked->options);
+    alloc_put(c->alloc, o->asked, sizeof(*o->asked));
+    o->asked = NULL;
+}
+
+void owner_release(struct core *c, struct owned *o)
+{
+    for (struct waiter *w = o->waiters, *next; w; w = next) {
+        next = w->next;
+        alloc_put(c->alloc, w, sizeof(*w));
+    }
+    forget_call(c, o);
+    alloc_put_str(c->alloc, o->reason);
     alloc_put(c->alloc, o, sizeof(*o));
 }
 
@@ -54,7 +73,7 @@ void owner_free_dead(struct core *c)
 {
     for (struct owned *o = c->dead, *next; o; o = next) {
         next = o->dirty_next;
-        release(c, o);
+        owner_release(c, o);
     }
     c->dead = NULL;
 }
@@ -69,28 +88,43 @@ static void forget(struct core *c, struct owned *o)
         bury(c, o);
 }
 
-static void set_reason(struct owned *o, const char *reason)
+/* NULL when there is no memory for it: then the room's end is told without one. */
+static void set_reason(struct core *c, struct owned *o, const char *reason)
 {
-    snprintf(o->reason, sizeof(o->reason), "%s", reason);
+    alloc_put_str(c->alloc, o->reason);
+    o->reason = alloc_str(c->alloc, reason);
 }
 
+static void answer(struct core *c, const struct owned *o, uint64_t req, int code, const struct core_answer *from)
+{
+    struct core_fx *fx = core_fx(c, CORE_FX_CALL_REPLY);
+    if (!fx)
+        return;
+    fx->req = req;
+    if (from)
+        fx->answer = *from;
+    fx->answer.code = code;
+    fx->answer.room = o->info.id;
+    fx->answer.type = o->info.type;
+    fx->answer.epoch = o->info.epoch;
+    if (!fx->answer.server.s[0])
+        fx->answer.server = c->self.info.id;
+}
+
+/* How it went, to whoever asked for the room; those who asked after him learn that it exists, or the same reason why not. */
 static void reply(struct core *c, struct owned *o, int code, const struct core_answer *from)
 {
-    if (!o->req)
-        return;
-    struct core_fx *fx = core_fx(c, CORE_FX_CALL_REPLY);
-    if (fx) {
-        fx->req = o->req;
-        if (from)
-            fx->answer = *from;
-        fx->answer.code = code;
-        fx->answer.room = o->info.id;
-        fx->answer.type = o->info.type;
-        fx->answer.epoch = o->info.epoch;
-        if (!fx->answer.server.s[0])
-            fx->answer.server = c->self.info.id;
-    }
+    if (o->req)
+        answer(c, o, o->req, code, from);
     o->req = 0;
+    struct core_answer elsewhere = {.server = from ? from->server : c->self.info.id};
+    for (struct waiter *w = o->waiters, *next; w; w = next) {
+        next = w->next;
+        answer(c, o, w->req, code ? code : ROOM_E_EXISTS, &elsewhere);
+        alloc_put(c->alloc, w, sizeof(*w));
+    }
+    o->waiters = NULL;
+    o->waiting = 0;
 }
 
 static void refuse(struct core *c, uint64_t req, const struct core_call *call, int code, const struct id *server)
@@ -116,7 +150,7 @@ static void start(struct core *c, struct owned *o)
         return;
     }
     fx->room_entry = o->info;
-    fx->call = o->call;
+    fx->call = o->asked->call;
 }
 
 /* No memory or no free operation: not again in this tick, or the walk over the list would never end. */
@@ -126,15 +160,43 @@ static void postpone(struct core *c, struct owned *o)
     mark(c, o);
 }
 
+/* So long a create is kept waiting here; whoever asked waits a little longer. */
+static struct mono patience(const struct core *c)
+{
+    return mono_add_ms(c->now, c->config.create_ms - c->config.call_ms);
+}
+
+/* A registry operation of the room has begun, unless there was no memory for it. */
+static void begun(struct core *c, struct owned *o, bool started)
+{
+    o->busy = started;
+    c->owner_ops += started;
+}
+
 static void write_entry(struct core *c, struct owned *o)
 {
     unmark(c, o);
     id_ulid(o->info.nonce, c->wall, &c->rng);
     o->info.owner = c->self.info.id;
     memcpy(o->info.boot, c->self.info.boot, sizeof(o->info.boot));
-    o->busy = op_put_room(c, OP_ROOM, o, STEP_WRITE, &o->info, o->revision);
+    begun(c, o, op_put_room(c, OP_ROOM, o, STEP_WRITE, &o->info, o->revision));
     if (!o->busy)
         postpone(c, o);
+}
+
+/* Whether the room will be there is being decided: the answer comes with the outcome. */
+static int wait_for(struct core *c, struct owned *o, uint64_t req)
+{
+    struct waiter *w = o->waiting < WAITERS_MAX ? alloc_get(c->alloc, sizeof(*w)) : NULL;
+    if (!w)
+        return o->waiting < WAITERS_MAX ? ROOM_E_NO_MEMORY : ROOM_E_FULL;
+    if (!o->req && !o->waiters)
+        o->deadline = patience(c);
+    w->req = req;
+    *(o->waiters ? o->waiters_last : &o->waiters) = w;
+    o->waiters_last = &w->next;
+    o->waiting++;
+    return ROOM_E_OK;
 }
 
 void owner_create(struct core *c, uint64_t req, const struct core_call *call)
@@ -145,8 +207,9 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
     if (here && here->handed_out > 0)
         here->handed_out--; /* what was handed out to this node itself counts as owned from here on */
     if (o) {
-        bool same = o->state == OWNED_RUNNING || o->state == OWNED_STARTING;
-        refuse(c, req, call, same ? ROOM_E_EXISTS : ROOM_E_UNAVAILABLE, &c->self.info.id);
+        int code = o->state == OWNED_RUNNING ? ROOM_E_EXISTS : wait_for(c, o, req);
+        if (code)
+            refuse(c, req, call, code, &c->self.info.id);
         return;
     }
     int code = !call->room.s[0]                              ? ROOM_E_INVALID
@@ -160,14 +223,15 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
     }
     o = alloc_get(c->alloc, sizeof(*o));
     bool kept = false;
-    if (o) {
-        o->call = *call;
-        o->options = core_keep_options(c, &o->call, &kept);
-        kept = kept && map_put(&c->owned, call->room.s, o);
+    if (o && (o->asked = alloc_get(c->alloc, sizeof(*o->asked)))) {
+        o->asked->call = *call;
+        o->asked->options = core_keep_options(c, &o->asked->call, &kept);
+        o->info.id = call->room;
+        kept = kept && map_put_borrowed(&c->owned, o->info.id.s, o);
     }
     if (!kept) {
         if (o)
-            release(c, o);
+            owner_release(c, o);
         refuse(c, req, call, ROOM_E_NO_MEMORY, NULL);
         return;
     }
@@ -177,13 +241,13 @@ void owner_create(struct core *c, uint64_t req, const struct core_call *call)
                                  .created = c->wall};
     memcpy(o->info.boot, c->self.info.boot, sizeof(o->info.boot));
     o->next = c->now;
-    o->deadline = mono_add_ms(c->now, c->config.create_ms - c->config.call_ms);
+    o->deadline = patience(c);
     if (call->generated) {
         start(c, o);
     } else {
         o->state = OWNED_CLAIMING;
         o->unsure = true;
-        o->busy = op_get(c, OP_ROOM, o, STEP_READ, NULL, call->room.s);
+        begun(c, o, op_get(c, OP_ROOM, o, STEP_READ, NULL, call->room.s));
         if (!o->busy)
             mark(c, o);
     }
@@ -207,7 +271,7 @@ void owner_started(struct core *c, const struct core_answer *answer)
         return;
     if (answer->code != ROOM_E_OK) {
         reply(c, o, answer->code, NULL);
-        set_reason(o, "create_failed");
+        set_reason(c, o, "create_failed");
         o->state = OWNED_CLOSING;
         mark(c, o);
         return;
@@ -219,8 +283,7 @@ void owner_started(struct core *c, const struct core_answer *answer)
     o->info.max_players = answer->max_players;
     announce(c, o);
     reply(c, o, ROOM_E_OK, answer);
-    core_drop_options(c, &o->call, o->options);
-    o->options = NULL;
+    forget_call(c, o);
     mark(c, o);
 }
 
@@ -248,7 +311,7 @@ void owner_ended(struct core *c, const char *room, const char *reason)
         return;
     reply(c, o, ROOM_E_UNAVAILABLE, NULL);
     o->state = OWNED_CLOSING;
-    set_reason(o, reason);
+    set_reason(c, o, reason);
     o->next = c->now;
     mark(c, o);
 }
@@ -300,6 +363,7 @@ static void disposed(struct core *c, struct owned *o)
         fx->room_entry = o->info;
         fx->reason = o->reason;
     }
+    reply(c, o, ROOM_E_UNAVAILABLE, NULL); /* the name is free now: asked again, a room can be made */
     const struct view_room *r = view_room(&c->view, o->info.id.s);
     if (r && strcmp(r->info.owner.s, c->self.info.id.s) == 0) /* another owner's entry stays */
         view_del_room(&c->view, o->info.id.s, 0);
@@ -386,12 +450,15 @@ static void read_done(struct core *c, struct owned *o, const struct core_event *
     }
 }
 
+static void act(struct core *c, struct owned *o);
+
 void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
 {
     struct owned *o = op->owner;
     o->busy = false;
+    c->more |= c->owner_ops-- == OPS_MAX; /* listings were held back */
     if (o->removed) {
-        release(c, o);
+        owner_release(c, o);
         return;
     }
     o->next = mono_add_ms(c->now, ev->kv_result == CORE_KV_UNKNOWN ? RETRY_MS : 0);
@@ -405,6 +472,8 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
     } else {
         o->unsure = true;
         mark(c, o);
+        if (o->state == OWNED_CLAIMING && ev->kv_result == CORE_KV_CONFLICT)
+            act(c, o); /* somebody else has the name, and players wait to hear who */
     }
 }
 
@@ -412,33 +481,40 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
 static void act(struct core *c, struct owned *o)
 {
     const char *id = o->info.id.s;
-    if (o->state == OWNED_CLAIMING && mono_reached(c->now, o->deadline)) {
+    if ((o->req || o->waiters) && mono_reached(c->now, o->deadline))
         reply(c, o, ROOM_E_TIMEOUT, NULL); /* the claim goes on: a repeated request will find the room */
-        o->deadline = mono_add_ms(c->now, INT32_MAX);
-    }
     if (o->state == OWNED_CLOSING && !o->revision && !o->unsure) {
         disposed(c, o);
         return;
     }
     unmark(c, o);
     if (o->unsure)
-        o->busy = op_get(c, OP_ROOM, o, STEP_READ, NULL, id);
+        begun(c, o, op_get(c, OP_ROOM, o, STEP_READ, NULL, id));
     else if (o->state == OWNED_CLOSING)
-        o->busy = op_del(c, OP_ROOM, o, STEP_DELETE, NULL, id, o->revision);
+        begun(c, o, op_del(c, OP_ROOM, o, STEP_DELETE, NULL, id, o->revision));
     else
         write_entry(c, o);
     if (!o->busy)
         postpone(c, o);
 }
 
+/* Neither a step nor the registry is flooded: thousands of rooms made at once are listed over several steps, some under
+ * way at a time, and a claim that players wait for does not stand in line behind them. */
 void owner_tick(struct core *c)
 {
+    int left = TICK_MAX;
+    c->more = false;
     if (!c->self.bus_up || c->self.isolated)
         return;
-    for (struct owned *o = c->dirty_head, *next; o; o = next) {
+    for (struct owned *o = c->dirty_head, *next; o && !c->more; o = next) {
         next = o->dirty_next;
-        if (!o->busy && o->state != OWNED_STARTING && mono_reached(c->now, o->next))
+        bool held = o->state == OWNED_RUNNING && c->owner_ops >= OPS_MAX;
+        if (o->busy || held || o->state == OWNED_STARTING || !mono_reached(c->now, o->next))
+            continue;
+        if (left-- > 0)
             act(c, o);
+        else
+            c->more = true;
     }
 }
 
@@ -464,6 +540,6 @@ void owner_deinit(struct core *c)
 {
     owner_free_dead(c);
     for (struct map_iter it = map_first(&c->owned); it.value; map_next(&it))
-        release(c, it.value);
+        owner_release(c, it.value);
     map_deinit(&c->owned);
 }

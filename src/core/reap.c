@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { SCAN_MS = 2000, STEP_OUT_MS = 1500, RETRY_MS = 500, REAPS_MAX = 16384, GONE_ENTRY_MS = 10000 };
+enum { SCAN_MS = 2000, SCAN_ROOMS = 1024, STEP_OUT_MS = 1500, RETRY_MS = 500, REAPS_MAX = 16384, GONE_ENTRY_MS = 10000 };
 
 static bool orphaned(const struct core *c, const struct view_room *r)
 {
@@ -64,16 +64,31 @@ static void finish(struct core *c, struct reap *p)
     alloc_put(c->alloc, p, sizeof(*p));
 }
 
+/* A part of the listing in each tick: players who join wait for the whole step. A room that goes while the scan stands at
+ * it lets the scan begin again. */
+static void scan(struct core *c)
+{
+    if (!c->reap_at.s[0]) {
+        if (!mono_reached(c->now, c->next_reap_scan))
+            return;
+        c->next_reap_scan = mono_add_ms(c->now, SCAN_MS);
+    }
+    struct map_iter it = map_after(&c->view.rooms, c->reap_at.s);
+    for (int left = SCAN_ROOMS; it.value && left > 0; left--, map_next(&it)) {
+        const struct view_room *r = it.value;
+        if (orphaned(c, r) && !map_get(&c->owned, it.key))
+            add(c, r);
+        c->reap_at = r->info.id;
+    }
+    if (!it.value)
+        c->reap_at.s[0] = '\0';
+}
+
 void reap_tick(struct core *c)
 {
     if (!self_serves(c) || !c->self.bus_up || !c->view.rooms_synced || !c->view.servers_synced)
         return;
-    if (mono_reached(c->now, c->next_reap_scan)) {
-        c->next_reap_scan = mono_add_ms(c->now, SCAN_MS);
-        for (struct map_iter it = map_first(&c->view.rooms); it.value; map_next(&it))
-            if (orphaned(c, it.value) && !map_get(&c->owned, it.key))
-                add(c, it.value);
-    }
+    scan(c);
     for (struct map_iter it = map_first(&c->reaps); it.value; map_next(&it)) {
         struct reap *p = it.value;
         if (p->busy || !mono_reached(c->now, p->due))

@@ -67,7 +67,12 @@ struct peer { /* a node this one watches */
 
 enum owned_state { OWNED_CLAIMING, OWNED_STARTING, OWNED_RUNNING, OWNED_CLOSING };
 
-struct owned {
+struct asked { /* what a room was asked for with */
+    struct core_call call;
+    uint8_t *options;
+};
+
+struct owned { /* kept small: a node has thousands */
     struct room_info info;
     enum owned_state state;
     uint64_t revision; /* of our last accepted write; 0: not listed yet */
@@ -78,10 +83,11 @@ struct owned {
     bool updated;   /* something people see has changed since the last room.<id>.updated */
     bool removed;   /* no longer in the table; freed when its operation ends */
     uint64_t req;   /* the create to answer, 0: none */
-    struct core_call call;
-    uint8_t *options;
+    struct waiter *waiters, **waiters_last; /* creates of the same name that came before it was settled */
+    unsigned waiting;
+    struct asked *asked; /* until it runs */
     struct mono next, deadline;
-    char reason[ID_SIZE]; /* closing: a copy, the event's own is gone by the time it is told */
+    char *reason; /* closing: a copy, the event's own is gone by the time it is told */
     struct owned *dirty_prev, *dirty_next;
 };
 
@@ -121,6 +127,7 @@ struct join {
     struct core_call call;
     uint8_t *options;
     int tries;
+    bool confirmed;  /* the leader has just named the owner that is being asked */
     struct id tried; /* the allocator or target that did not take it */
 };
 
@@ -140,8 +147,11 @@ struct core {
     struct map owned; /* struct owned */
     struct owned *dirty_head, *dirty_tail;
     struct owned *dead; /* to be freed by the next step */
+    bool more;          /* rooms are due that the last tick has left */
+    uint32_t owner_ops; /* registry operations of owned rooms under way */
     struct map reaps; /* struct reap */
     struct mono next_reap_scan;
+    struct id reap_at; /* the room the scan has come to; empty: none is under way */
     struct making *making;
     struct join *paused;
     uint32_t waiting;
@@ -152,6 +162,8 @@ struct core {
 struct core_fx *core_fx(struct core *c, enum core_fx_kind kind); /* NULL: no memory */
 /* Counts the room as handed out to the server chosen. */
 int core_place(struct core *c, const char *avoid, struct id *server_out);
+/* How long to wait for a create: a generated id needs no registry, so that silence means a node in trouble. */
+int core_create_ms(const struct core *c, const struct core_call *call);
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok);
 void core_drop_options(struct core *c, struct core_call *call, uint8_t *options);
 
@@ -205,6 +217,7 @@ void owner_tick(struct core *c);
 void owner_drop_all(struct core *c, const char *reason);  /* superseded: the listing is not touched */
 void owner_close_all(struct core *c, const char *reason); /* rooms end and leave the listing */
 void owner_free_dead(struct core *c);
+void owner_release(struct core *c, struct owned *o); /* frees one that is in no list and no table */
 void owner_deinit(struct core *c);
 
 /* reap.c: rooms of dead nodes leave the listing */

@@ -48,6 +48,18 @@ static void *add(struct map *m, const char *key, size_t size)
     return value;
 }
 
+static struct view_room *add_room(struct view *v, const struct id *id)
+{
+    struct view_room *r = alloc_get(v->alloc, sizeof(*r));
+    if (!r)
+        return NULL;
+    r->info.id = *id;
+    if (map_put_borrowed(&v->rooms, r->info.id.s, r))
+        return r;
+    alloc_put(v->alloc, r, sizeof(*r));
+    return NULL;
+}
+
 bool view_server_usable(const struct view_server *s)
 {
     return s && s->info.status != SERVER_DOWN && !s->suspect;
@@ -136,7 +148,7 @@ struct view_room *view_put_room(struct view *v, const struct room_info *info, ui
 {
     struct view_room *r = view_room(v, info->id.s);
     struct view_type *t = type_of(v, &info->type);
-    if (!t || (!r && !(r = add(&v->rooms, info->id.s, sizeof(*r)))))
+    if (!t || (!r && !(r = add_room(v, &info->id))))
         return NULL;
     r->sweep = v->sweep_rooms;
     if (r->type && (revision < r->revision || info->epoch < r->info.epoch))

@@ -182,11 +182,12 @@ void link_entry(struct node *n, const struct server_info *info)
 {
     const struct view_server *v = view_server(core_view(n->core), info->id.s);
     const struct link *l = map_get(&n->links, info->id.s);
-    if (!v || strcmp(info->id.s, core_self(n->core)->id.s) == 0)
+    bool down = info->status == SERVER_DOWN;
+    if (strcmp(info->id.s, core_self(n->core)->id.s) == 0)
         return;
-    bool over = info->status == SERVER_DOWN || strcmp(info->boot, v->info.boot) > 0;
-    bool newer_link = l && strcmp(l->boot.s, v->info.boot) > 0;
-    if (!over || newer_link)
+    /* Judged by the link's own boot: the view may have forgotten a server that left in good order and is back. */
+    int newer = l ? strcmp(info->boot, l->boot.s) : v ? strcmp(info->boot, v->info.boot) : -1;
+    if (newer < 0 || (newer == 0 && !down))
         return;
     if (l)
         link_lost(n, info->id.s);

@@ -372,13 +372,15 @@ bool node_turn(struct node *n, struct mono now, struct wall wall)
     /* After a stop of the whole process the core must hear of the lost time before it hears of anything else. */
     if (mono_reached(now, n->next_tick))
         tick(n);
+    else if (core_has_more(n->core))
+        event(n, CORE_EV_TICK);
     events = bus_drain(n->bus, on_bus, n, NODE_BUS_BUDGET);
     if (host_next_due(n->host, &due) && mono_reached(now, due))
         host_tick(n->host, now);
     step_run(n);
     link_flush(n);
     bus_flush(n->bus);
-    return events >= NODE_BUS_BUDGET || (host_next_due(n->host, &due) && mono_reached(now, due));
+    return events >= NODE_BUS_BUDGET || core_has_more(n->core) || (host_next_due(n->host, &due) && mono_reached(now, due));
 }
 
 struct mono node_next_due(const struct node *n)

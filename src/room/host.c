@@ -86,7 +86,7 @@ static struct room *make_room(struct host *h, const struct host_start *s, const 
     if (!r)
         return NULL;
     memcpy(r->id, s->id, id_size);
-    if (!map_put(&h->rooms, r->id, r)) {
+    if (!map_put_borrowed(&h->rooms, r->id, r)) {
         alloc_put(h->config.alloc, r, sizeof(*r) + id_size);
         return NULL;
     }

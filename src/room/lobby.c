@@ -20,12 +20,16 @@ struct lobby {
     struct buf scratch;
 };
 
-struct listed {
-    struct id id, type, server;
-    unsigned players, seats, max_players, metadata_len;
+struct listed { /* one block: there is one for every room of the cluster */
+    unsigned players, seats, max_players;
+    uint16_t metadata_len, size;
     bool locked;
-    uint8_t metadata[];
+    const char *type, *server; /* after the id; server may be empty */
+    const uint8_t *metadata;
+    char id[];
 };
+
+_Static_assert(sizeof(struct listed) + 3 * ID_SIZE + ROOM_METADATA_MAX <= UINT16_MAX, "the size fits its field");
 
 struct filter {
     struct id type; /* empty: any */
@@ -49,7 +53,7 @@ struct lobby *lobby_create(const struct alloc *alloc, unsigned max_entries)
 static void free_listed(struct lobby *l, struct listed *e)
 {
     if (e)
-        alloc_put(l->alloc, e, sizeof(*e) + e->metadata_len);
+        alloc_put(l->alloc, e, e->size);
 }
 
 void lobby_destroy(struct lobby *l)
@@ -76,14 +80,14 @@ void lobby_room_ended(struct lobby *l, struct room *r)
 
 static void write_room(struct buf *out, const struct listed *e)
 {
-    mp_write_map(out, 5 + (e->server.s[0] != 0) + (e->metadata_len != 0));
+    mp_write_map(out, 5 + (e->server[0] != 0) + (e->metadata_len != 0));
     mp_write_text(out, "room_id");
-    mp_write_text(out, e->id.s);
+    mp_write_text(out, e->id);
     mp_write_text(out, "type");
-    mp_write_text(out, e->type.s);
-    if (e->server.s[0]) {
+    mp_write_text(out, e->type);
+    if (e->server[0]) {
         mp_write_text(out, "server");
-        mp_write_text(out, e->server.s);
+        mp_write_text(out, e->server);
     }
     mp_write_text(out, "players");
     mp_write_uint(out, e->players);
@@ -108,7 +112,7 @@ static bool write_messages(struct lobby *l, const struct listed *e)
         mp_write_map(out, 1);
         mp_write_text(out, words[i]);
         if (i == REMOVED)
-            mp_write_text(out, e->id.s);
+            mp_write_text(out, e->id);
         else
             write_room(out, e);
         ok = ok && !out->failed;
@@ -120,7 +124,7 @@ static bool matches(const struct filter *f, const struct listed *e)
 {
     if (!e || !f)
         return e != NULL;
-    return (!f->type.s[0] || strcmp(f->type.s, e->type.s) == 0) && (!f->has_space || e->seats < e->max_players) &&
+    return (!f->type.s[0] || strcmp(f->type.s, e->type) == 0) && (!f->has_space || e->seats < e->max_players) &&
            (!f->unlocked || !e->locked);
 }
 
@@ -152,31 +156,42 @@ static void tell(struct lobby *l, const struct listed *old, const struct listed 
 
 static bool same(const struct listed *a, const struct listed *b)
 {
-    return strcmp(a->type.s, b->type.s) == 0 && strcmp(a->server.s, b->server.s) == 0 && a->players == b->players &&
+    return strcmp(a->type, b->type) == 0 && strcmp(a->server, b->server) == 0 && a->players == b->players &&
            a->seats == b->seats && a->max_players == b->max_players && a->locked == b->locked &&
            a->metadata_len == b->metadata_len && memcmp(a->metadata, b->metadata, a->metadata_len) == 0;
 }
 
+static const char *append(char **at, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *start = memcpy(*at, text, size);
+    *at += size;
+    return start;
+}
+
 static int make_listed(struct lobby *l, const struct lobby_entry *in, struct listed **out)
 {
-    if (in->metadata_len > ROOM_METADATA_MAX ||
+    const char *server = in->server ? in->server : "";
+    if (in->metadata_len > ROOM_METADATA_MAX || !in->type || !id_valid(in->type) || (*server && !id_valid(server)) ||
         (in->metadata_len && mp_check(in->metadata, in->metadata_len, WIRE_VALUE_DEPTH, NULL) != 0))
         return ROOM_E_INVALID;
-    struct listed *e = alloc_get(l->alloc, sizeof(*e) + in->metadata_len);
+    size_t size = sizeof(struct listed) + strlen(in->id) + strlen(in->type) + strlen(server) + 3 + in->metadata_len;
+    struct listed *e = alloc_get(l->alloc, size);
     if (!e)
         return ROOM_E_NO_MEMORY;
-    e->metadata_len = (unsigned)in->metadata_len;
+    char *at = e->id;
+    append(&at, in->id);
+    e->type = append(&at, in->type);
+    e->server = append(&at, server);
+    e->metadata = (const uint8_t *)at;
     if (in->metadata_len)
-        memcpy(e->metadata, in->metadata, in->metadata_len);
+        memcpy(at, in->metadata, in->metadata_len);
+    e->metadata_len = (uint16_t)in->metadata_len;
+    e->size = (uint16_t)size;
     e->players = in->players;
     e->seats = in->seats;
     e->max_players = in->max_players;
     e->locked = in->locked;
-    if (!id_set(&e->id, in->id) || !in->type || !id_set(&e->type, in->type) ||
-        (in->server && *in->server && !id_set(&e->server, in->server))) {
-        free_listed(l, e);
-        return ROOM_E_INVALID;
-    }
     *out = e;
     return 0;
 }
@@ -191,7 +206,7 @@ static int change(struct lobby *l, const struct lobby_entry *in, struct listed *
         rc = ROOM_E_FULL;
     else if (l->rooms && !write_messages(l, new))
         rc = ROOM_E_NO_MEMORY;
-    else if (!(old && same(old, new)) && !map_put(&l->entries, new->id.s, new))
+    else if (!(old && same(old, new)) && !map_put_borrowed(&l->entries, new->id, new))
         rc = ROOM_E_NO_MEMORY;
     if (rc || (old && same(old, new))) {
         free_listed(l, new);

@@ -37,7 +37,7 @@ struct room {
     uint64_t told_version; /* seats.version the node knows of */
     int64_t entered_us;
     bool private_room, locked, dirty, kicks, closing, over_memory, stuck, in_callback;
-    char reason[ROOM_REASON_MAX + 1]; /* of room_close() */
+    char *reason; /* of room_close(), an alloc_str() of the host's; NULL: no memory for it */
     char id[];
 };
 

@@ -136,6 +136,7 @@ void run_discard(struct room *r, bool created)
     if (r->budget.used_bytes)
         LOG_WRN("room type did not free its memory", "room=%s type=%s bytes=%zu", r->id, r->def->name.s,
                  r->budget.used_bytes);
+    alloc_put_str(h->config.alloc, r->reason);
     alloc_put(h->config.alloc, r, sizeof(*r) + strlen(r->id) + 1);
 }
 

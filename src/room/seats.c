@@ -27,13 +27,18 @@ void seats_init(struct seats *s, const struct alloc *alloc, unsigned max)
     *s = (struct seats){.alloc = alloc, .max = max};
 }
 
+static void drop_buckets(struct seats *s)
+{
+    alloc_put(s->alloc, s->buckets, buckets_size(s->n_buckets));
+    s->buckets = NULL;
+    s->n_buckets = 0;
+}
+
 void seats_deinit(struct seats *s)
 {
     while (s->head)
         seats_drop(s, s->head);
-    alloc_put(s->alloc, s->buckets, buckets_size(s->n_buckets));
-    s->buckets = NULL;
-    s->n_buckets = 0;
+    drop_buckets(s);
 }
 
 static struct seat **player_bucket(const struct seats *s, uint32_t hash)
@@ -246,6 +251,8 @@ void seats_drop(struct seats *s, struct seat *seat)
     check(s);
     alloc_put_str(s->alloc, seat->kick);
     alloc_put(s->alloc, seat, seat_size(seat->player));
+    if (!s->head)
+        drop_buckets(s);
 }
 
 void seats_expire(struct seats *s, struct mono now)

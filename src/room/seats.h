@@ -39,12 +39,12 @@ struct seats {
     const struct alloc *alloc;
     struct seat *head, *tail, *ticket_head, *ticket_tail;
     struct seat **buckets; /* 2 * n: by player, by who */
-    uint32_t n_buckets;    /* power of two, 0 before the first seat */
+    uint32_t n_buckets;    /* power of two, 0 without seats */
     unsigned max, taken, reserved;
     uint64_t version; /* +1 at each change of taken or reserved or of who holds a seat */
 };
 
-/* No memory is taken before the first seat. `alloc` is borrowed. */
+/* No memory is taken while there is no seat. `alloc` is borrowed. */
 void seats_init(struct seats *s, const struct alloc *alloc, unsigned max);
 void seats_deinit(struct seats *s);
 

@@ -131,8 +131,10 @@ int room_kick(struct room *room, const char *player, const char *reason)
 
 void room_close(struct room *room, const char *reason)
 {
+    char cut[ROOM_REASON_MAX + 1];
+    run_reason(cut, reason, "closed");
     if (!room->closing)
-        run_reason(room->reason, reason, "closed");
+        room->reason = alloc_str(room->host->config.alloc, cut);
     room->closing = true;
 }
 

@@ -72,6 +72,17 @@ async def last_seat(w):
         assert {a['code'] for a in answers if a['op'] == 'error'} == {'room_full'}, answers
 
 
+async def a_new_name_at_once(w):
+    """20 clients on three nodes join the same new room_id at once: one room, and nobody is turned away."""
+    for round_ in range(10):
+        async with contextlib.AsyncExitStack() as stack:
+            players = [await stack.enter_async_context(Player(f'n{round_}-{i}', w.nodes[i % 3])) for i in range(20)]
+            answers = await asyncio.gather(*(p.join(mode='join_or_create', type='relay', room_id=f'new-{round_}')
+                                             for p in players))
+            assert all(a['op'] == 'joined' for a in answers), [a for a in answers if a['op'] != 'joined']
+            assert {(a['room_id'], a['epoch']) for a in answers} == {(f'new-{round_}', answers[0]['epoch'])}, answers
+
+
 async def one_room_per_create_id(w):
     for round_ in range(10):
         async with contextlib.AsyncExitStack() as stack:
@@ -119,8 +130,8 @@ async def bad_requests(w):
 
 
 async def run(w):
-    scenes = [two_nodes_one_room, redirected, seats_are_exact, last_seat, one_room_per_create_id, distinct_ids,
-              bad_requests]
+    scenes = [two_nodes_one_room, redirected, seats_are_exact, last_seat, a_new_name_at_once, one_room_per_create_id,
+              distinct_ids, bad_requests]
     for scene in scenes:
         await scene(w)
         print('ok', scene.__name__, flush=True)

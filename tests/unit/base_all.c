@@ -107,3 +107,27 @@ Test(base, errors_and_times)
     time_rfc3339((struct wall){1700000000123}, text);
     cr_assert_str_eq(text, "2023-11-14T22:13:20.123Z");
 }
+
+Test(base, a_borrowed_key_may_go_with_the_value_it_was_in)
+{
+    struct alloc_budget memory;
+    alloc_budget_init(&memory, &alloc_libc, SIZE_MAX);
+    struct map m;
+    char first[] = "a", second[] = "a", third[] = "c";
+    map_init(&m, &memory.alloc);
+    cr_assert(map_put_borrowed(&m, first, first) && map_put(&m, "b", &m) && map_put_borrowed(&m, third, third));
+    cr_assert(map_put_borrowed(&m, second, second));
+    first[0] = 'x';
+    cr_assert_eq(map_get(&m, "a"), second);
+    struct map_iter it = map_after(&m, "a");
+    cr_assert_str_eq(it.key, "b");
+    map_next(&it);
+    cr_assert_eq(it.value, third);
+    map_next(&it);
+    cr_assert_null(it.value);
+    cr_assert_eq(map_after(&m, "nobody").value, second);
+    cr_assert_null(map_after(&m, "c").value);
+    cr_assert_eq(map_del(&m, "a"), second);
+    map_deinit(&m);
+    cr_assert_eq(memory.used_bytes, 0);
+}

@@ -78,6 +78,33 @@ Test(core_join, an_existing_room_is_joined_where_its_owner_is)
     world_end(&w);
 }
 
+Test(core_join, an_owner_that_does_not_know_its_room_yet_is_asked_again)
+{
+    struct world w;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    struct room_info r = world_room("hall", "b", "01B");
+    world_want(&w, 1, CORE_JOIN, "hall", "");
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, &r);
+    world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token, (struct core_answer){.code = ROOM_E_NOT_FOUND});
+    cr_assert_eq(world_count(&w, CORE_FX_GET_ROOM) + world_count(&w, CORE_FX_CALL), 0, "not at once: it needs a moment");
+    world_run(&w, 100);
+    world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token,
+                 (struct core_answer){.room = world_id("hall"), .server = world_id("b")});
+    cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_OK);
+    world_end(&w);
+}
+
+Test(core_join, a_lone_node_that_could_not_make_a_room_is_asked_again)
+{
+    struct world w;
+    world_begin(&w);
+    world_want(&w, 1, CORE_JOIN_OR_CREATE, "hall", "duel");
+    world_answer(&w, world_take_call(&w, CORE_CALL_CREATE)->token, (struct core_answer){.code = ROOM_E_UNAVAILABLE});
+    cr_assert_str_eq(world_take_call(&w, CORE_CALL_CREATE)->server.s, "a");
+    world_end(&w);
+}
+
 Test(core_join, an_unreachable_allocator_is_replaced)
 {
     struct world w;

@@ -57,6 +57,101 @@ Test(core_owner, a_lost_claim_names_the_owner)
     world_end(&w);
 }
 
+static void two_more_ask(struct world *w)
+{
+    world_create(w, 6, "hall", false);
+    world_create(w, 7, "hall", false);
+    cr_assert_eq(world_count(w, CORE_FX_CALL_REPLY), 0, "nothing is said before the claim is settled");
+}
+
+/* Request 5 made the claim; 6 and 7 came meanwhile, and are answered in that order. */
+static void told(struct world *w, int first, int others, const char *owner)
+{
+    for (uint64_t req = 5; req <= 7; req++) {
+        struct core_fx *fx = world_take(w, CORE_FX_CALL_REPLY);
+        cr_assert_eq(fx->req, req);
+        cr_assert_eq(fx->answer.code, req == 5 ? first : others);
+        cr_assert_str_eq(fx->answer.server.s, owner);
+        cr_assert_str_eq(fx->answer.room.s, "hall");
+    }
+    cr_assert_eq(world_count(w, CORE_FX_CALL_REPLY), 0);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_wait_until_it_is_won)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    name_is_free(&w, 0);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL_REPLY), 0, "won, but not running yet");
+    world_started(&w, "hall", ROOM_E_OK);
+    told(&w, ROOM_E_OK, ROOM_E_EXISTS, "a");
+    world_end(&w);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_wait_until_it_is_lost)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    name_is_free(&w, 0);
+    world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_CONFLICT, 0, NULL, NULL);
+    struct room_info other = world_room("hall", "b", "01B");
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 9, NULL, &other);
+    told(&w, ROOM_E_EXISTS, ROOM_E_EXISTS, "b");
+    world_end(&w);
+}
+
+Test(core_owner, creates_of_a_name_under_claim_hear_why_it_failed)
+{
+    for (int late = 0; late < 2; late++) {
+        struct world w;
+        world_begin(&w);
+        world_create(&w, 5, "hall", false);
+        two_more_ask(&w);
+        name_is_free(&w, 0);
+        struct core_fx put = *world_take(&w, CORE_FX_PUT_ROOM);
+        world_kv(&w, put.token, late ? CORE_KV_UNKNOWN : CORE_KV_OK, ++w.revision, NULL, NULL);
+        for (int t = 0; late && t < w.config.create_ms; t += CORE_TICK_MS) {
+            world_run(&w, CORE_TICK_MS);
+            struct core_fx *get = world_find(&w, CORE_FX_GET_ROOM);
+            if (get)
+                world_kv(&w, get->token, CORE_KV_UNKNOWN, 0, NULL, NULL);
+        }
+        if (!late)
+            world_started(&w, "hall", ROOM_E_INVALID);
+        told(&w, late ? ROOM_E_TIMEOUT : ROOM_E_INVALID, late ? ROOM_E_TIMEOUT : ROOM_E_INVALID, "a");
+        world_end(&w);
+    }
+}
+
+Test(core_owner, a_create_while_the_name_is_given_up_waits_until_it_is_free)
+{
+    struct world w;
+    world_begin(&w);
+    world_running(&w, "hall");
+    struct room_info r = world_room("hall", "a", "");
+    world_step(&w, (struct core_event){.kind = CORE_EV_ROOM_ENDED, .room = &r, .reason = "empty"});
+    world_create(&w, 5, "hall", false);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL_REPLY), 0);
+    world_run(&w, 50);
+    world_kv(&w, world_take(&w, CORE_FX_DEL_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    cr_assert_eq(world_take(&w, CORE_FX_CALL_REPLY)->answer.code, ROOM_E_UNAVAILABLE, "asked again, it can be made");
+    world_end(&w);
+}
+
+Test(core_owner, creates_that_nobody_answered_are_freed)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    two_more_ask(&w);
+    world_end(&w);
+}
+
 Test(core_owner, an_unknown_claim_is_read_back)
 {
     for (int found = 0; found < 2; found++) {
@@ -183,5 +278,67 @@ Test(core_owner, orphans_are_deleted_at_the_revision_that_was_judged)
     world_kv(&w, del.token, CORE_KV_OK, judged + 1, NULL, NULL);
     world_take(&w, CORE_FX_DISPOSED);
     cr_assert_not_null(view_room(core_view(w.c), "r"));
+    world_end(&w);
+}
+
+Test(core_owner, orphans_of_a_long_listing_are_found_a_part_at_a_time)
+{
+    enum { ROOMS = 1500 };
+    struct world w;
+    world_begin(&w);
+    struct server_info b = world_server("b", "01B");
+    world_server_entry(&w, b);
+    for (int i = 0; i < ROOMS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%d", i);
+        world_room_entry(&w, world_room(name, "b", "01B"));
+    }
+    b.status = SERVER_DOWN;
+    world_server_entry(&w, b);
+    world_clear(&w);
+    size_t most = 0, found = 0;
+    for (int t = 0; t < 5000 && found < ROOMS; t += CORE_TICK_MS) {
+        world_run(&w, CORE_TICK_MS);
+        size_t now = world_count(&w, CORE_FX_ROOM_GONE);
+        most = now > most ? now : most;
+        found += now;
+        world_clear(&w);
+    }
+    cr_assert_eq(found, ROOMS);
+    cr_assert_lt(most, ROOMS);
+    world_end(&w);
+}
+
+Test(core_owner, rooms_made_at_once_are_listed_a_part_at_a_time)
+{
+    enum { ROOMS = 1200 };
+    struct world w;
+    world_init(&w);
+    w.config.self.capacity = 2 * ROOMS;
+    world_start(&w);
+    world_join(&w);
+    for (int i = 0; i < ROOMS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "r%d", i);
+        world_create(&w, 1, name, true);
+        world_started(&w, name, ROOM_E_OK);
+        world_clear(&w);
+    }
+    for (int i = 0; i < 10; i++) {
+        size_t before = world_count(&w, CORE_FX_PUT_ROOM);
+        world_step(&w, (struct core_event){.kind = CORE_EV_TICK});
+        cr_assert_leq(world_count(&w, CORE_FX_PUT_ROOM) - before, ROOMS / 4, "in one step");
+    }
+    size_t under_way = world_count(&w, CORE_FX_PUT_ROOM);
+    cr_assert(under_way > 0 && under_way < ROOMS / 2, "%zu writes under way", under_way);
+    cr_assert_not(core_has_more(w.c));
+    world_create(&w, 2, "hall", false); /* somebody waits for this one */
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_NOT_FOUND, 0, NULL, NULL);
+    for (size_t listed = 0; listed < ROOMS + 1; listed++) {
+        world_kv(&w, world_take(&w, CORE_FX_PUT_ROOM)->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+        if (core_has_more(w.c))
+            world_step(&w, (struct core_event){.kind = CORE_EV_TICK});
+    }
+    world_take(&w, CORE_FX_ROOM_START);
     world_end(&w);
 }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,11 +92,12 @@ static int find_nats(struct cluster *c)
 
 static int start_node(struct cluster *c, const char *roomd, int i)
 {
-    char id[16], log[96];
+    char id[32], log[128];
     int out[2];
     snprintf(id, sizeof id, "bench-%d", i + 1);
     snprintf(log, sizeof log, "%s/%s.log", c->folder, id);
-    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url, NULL};
+    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url,
+                                "--capacity", "1000000", "--room-ttl", "0", NULL};
     if (pipe2(out, O_CLOEXEC) != 0)
         return -1;
     c->nodes[i] = spawn(argv, out[1], log);
@@ -114,7 +116,7 @@ static int start_node(struct cluster *c, const char *roomd, int i)
     return rc;
 }
 
-int cluster_start(struct cluster *c, const char *roomd, const char *nats_server)
+int cluster_start(struct cluster *c, const char *roomd, const char *nats_server, unsigned nodes)
 {
     char log[96];
     memset(c, 0, sizeof *c);
@@ -130,8 +132,8 @@ int cluster_start(struct cluster *c, const char *roomd, const char *nats_server)
     int rc = c->nats > 0 ? find_nats(c) : -1;
     if (rc != 0)
         fprintf(stderr, "roombench: '%s' did not become ready; is it a nats-server?\n", nats_server);
-    for (int i = 0; rc == 0 && i < CLUSTER_NODES; i++)
-        rc = start_node(c, roomd, i);
+    for (; rc == 0 && c->count < nodes; c->count++)
+        rc = start_node(c, roomd, (int)c->count);
     if (rc != 0)
         cluster_stop(c);
     return rc;
@@ -164,6 +166,38 @@ void cluster_stop(struct cluster *c)
     if (c->folder[0])
         remove_folder(c->folder);
     memset(c, 0, sizeof *c);
+}
+
+/* Every thread has an affinity of its own. */
+static void pin(pid_t pid, const cpu_set_t *cpus)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+        pid_t thread = (pid_t)strtol(e->d_name, NULL, 10);
+        if (thread > 0)
+            sched_setaffinity(thread, sizeof *cpus, cpus);
+    }
+    if (d)
+        closedir(d);
+}
+
+void cluster_pin(const struct cluster *c, pid_t other, bool on)
+{
+    static cpu_set_t all;
+    cpu_set_t one;
+    if (on && sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    CPU_ZERO(&one);
+    for (int i = 0; on && i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all))
+            CPU_SET(i, &one);
+    pin(getpid(), on ? &one : &all);
+    pin(other, on ? &one : &all);
+    pin(c->nats, on ? &one : &all);
+    for (unsigned i = 0; i < c->count; i++)
+        pin(c->nodes[i], on ? &one : &all);
 }
 
 double cluster_cpu_us(pid_t pid)

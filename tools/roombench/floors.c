@@ -16,9 +16,11 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "core/view.h"
 #include "tools/roombench/stats.h"
 
 enum { MESSAGE = 68, FAN_MAX = 1000, READ = 65536, REQUEST_MS = 2000 };
+enum { SETTLE_US = 60000000, SETTLE_STEP_MS = 50, SETTLE_STEPS = 10 };
 
 struct floors {
     pid_t echo;
@@ -159,6 +161,11 @@ void floors_destroy(struct floors *f)
     free(f);
 }
 
+pid_t floors_echo_pid(const struct floors *f)
+{
+    return f->echo;
+}
+
 /* Waits with poll() as the client library does, so that both sides pay for the same system calls. */
 static int read_whole(int fd, char *bytes, size_t len)
 {
@@ -261,4 +268,68 @@ double floors_fanout_rate(unsigned clients, unsigned messages)
         return -1;
     waitpid(pid, NULL, 0);
     return (double)clients * messages * 1e6 / (double)(stats_now_us() - start);
+}
+
+static void room_name(char out[ID_SIZE], unsigned i)
+{
+    snprintf(out, ID_SIZE, "01KDVDPC2E4S288J1D%08u", i);
+}
+
+double floors_lookup_ns(unsigned rooms, unsigned rounds)
+{
+    struct view v;
+    struct room_info info = {.epoch = 1, .max_players = 2, .state = ROOM_RUNNING};
+    uint64_t step = 0, found = 0;
+    bool ok = true;
+    view_init(&v, &alloc_libc);
+    id_set(&info.type, "relay");
+    id_set(&info.owner, "bench-1");
+    for (unsigned i = 0; ok && i < rooms; i++) {
+        room_name(info.id.s, i);
+        ok = view_put_room(&v, &info, i + 1) != NULL;
+    }
+    char (*names)[ID_SIZE] = ok ? malloc(rounds * sizeof *names) : NULL;
+    for (unsigned i = 0; names && i < rounds; i++) {
+        step = step * 6364136223846793005u + 1442695040888963407u;
+        room_name(names[i], (unsigned)((step >> 33) % rooms));
+    }
+    int64_t start = stats_now_us();
+    for (unsigned i = 0; names && i < rounds; i++)
+        found += view_room(&v, names[i]) != NULL;
+    double ns = (double)(stats_now_us() - start) * 1e3 / rounds;
+    bool good = names && found == rounds;
+    free(names);
+    view_deinit(&v);
+    return good ? ns : -1;
+}
+
+/* The sequence number of the last change; 0: no answer. */
+static unsigned long long last_change(struct floors *f)
+{
+    natsMsg *reply = NULL;
+    unsigned long long seq = 0;
+    if (natsConnection_Request(&reply, f->asks, "$JS.API.STREAM.INFO.KV_rooms", "", 0, REQUEST_MS) != NATS_OK)
+        return 0;
+    const char *at = strstr(natsMsg_GetData(reply), "\"last_seq\":");
+    if (at)
+        seq = strtoull(at + strlen("\"last_seq\":"), NULL, 10);
+    natsMsg_Destroy(reply);
+    return seq;
+}
+
+bool floors_settled(struct floors *f)
+{
+    unsigned long long seen = 0;
+    int64_t end = stats_now_us() + SETTLE_US;
+    for (int same = 0; same < SETTLE_STEPS;) {
+        unsigned long long now = last_change(f);
+        if (stats_now_us() > end) {
+            fprintf(stderr, "roombench: the registry of rooms does not come to rest\n");
+            return false;
+        }
+        same = now && now == seen ? same + 1 : 0;
+        seen = now;
+        nats_Sleep(SETTLE_STEP_MS);
+    }
+    return true;
 }

@@ -7,7 +7,9 @@
 #ifndef ROOMBENCH_FLOORS_H
 #define ROOMBENCH_FLOORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct floors;
 
@@ -15,6 +17,8 @@ struct floors;
  * error. Returns owned. */
 struct floors *floors_create(const char *nats_url);
 void floors_destroy(struct floors *f);
+/* The echo server's process. */
+pid_t floors_echo_pid(const struct floors *f);
 
 /* Microseconds of one round trip of 64 bytes with a 4-byte length through the echo server. */
 double floors_echo_us(struct floors *f, unsigned rounds);
@@ -25,5 +29,10 @@ double floors_publish_rate(struct floors *f, unsigned count);
 /* Deliveries per second of a bare loop: one write per client and message to `clients` TCP connections, read by another
  * process. */
 double floors_fanout_rate(unsigned clients, unsigned messages);
+/* Nanoseconds of finding a room by its id in a node's own copy of the listing, with so many listed. Negative: no memory. */
+double floors_lookup_ns(unsigned rooms, unsigned rounds);
+/* Waits until the registry of rooms has not changed for half a second; false with the reason on standard error after 60 s.
+ * What was still being listed would be measured, too. */
+bool floors_settled(struct floors *f);
 
 #endif

@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { WAIT_US = 30000000, EVENTS = 64, TIMERS_US = 100000, WINDOW = 16 };
+enum { WAIT_US = 30000000, EVENTS = 64, TIMERS_US = 100000 };
 
 static struct players *all_open;
 
@@ -28,6 +28,8 @@ static void on_joined(void *arg, const struct room_client_joined *j)
     p->rooms++;
     if (p->all->joins)
         stats_add(p->all->joins, stats_now_us() - p->asked_us);
+    if (p->leaves)
+        room_client_leave(p->client, j->room);
 }
 
 static void on_message(void *arg, uint32_t room, const char *from, const void *data, size_t len)
@@ -46,7 +48,7 @@ static void on_sent(void *arg, uint32_t room, uint64_t n, const void *result, si
 static void on_left(void *arg, uint32_t room, const char *reason)
 {
     struct player *p = arg;
-    p->failed++;
+    p->lefts++;
     snprintf(p->error, sizeof p->error, "left: %s", reason);
 }
 
@@ -202,34 +204,49 @@ int players_join(struct players *ps, const char *type, const char *format, unsig
 static int all_filled(struct players *ps)
 {
     for (unsigned i = 0; i < ps->count; i++)
-        if (ps->p[i].rooms + ps->p[i].failed < ps->p[i].sent)
+        if (ps->p[i].lefts + ps->p[i].failed < ps->p[i].sent)
             return 0;
     return 1;
+}
+
+/* `sent` counts the requests here: nobody speaks meanwhile. */
+static unsigned ask_more(struct players *ps, const char *type, unsigned left)
+{
+    struct room_client_join j = {.mode = "create", .type = type};
+    unsigned asked = 0;
+    for (unsigned i = 0; i < ps->count; i++) {
+        struct player *p = &ps->p[i];
+        while (asked < left && p->sent - p->lefts - p->failed < PLAYER_ROOMS &&
+               room_client_join(p->client, &j, NULL) == 0) {
+            p->sent++;
+            asked++;
+        }
+        room_client_flush(p->client);
+    }
+    return asked;
 }
 
 unsigned players_fill(struct players *ps, const char *type, unsigned total, int64_t *took_us)
 {
     unsigned made = 0, asked = 0;
     int64_t start = stats_now_us();
-    struct room_client_join j = {.mode = "create", .type = type};
     for (unsigned i = 0; i < ps->count; i++) {
-        struct player *p = &ps->p[i];
-        p->rooms = p->failed = 0;
-        p->sent = 0;
-        /* `sent` counts the requests here: nobody speaks meanwhile. */
-        while (asked < total && p->sent < PLAYER_ROOMS && room_client_join(p->client, &j, NULL) == 0) {
-            p->sent++;
-            asked++;
-        }
-        room_client_flush(p->client);
-        players_turn(ps, 0);
+        ps->p[i].rooms = ps->p[i].failed = ps->p[i].lefts = 0;
+        ps->p[i].sent = 0;
+        ps->p[i].leaves = 1;
+    }
+    while (asked < total && stats_now_us() - start < 4 * (int64_t)WAIT_US) {
+        asked += ask_more(ps, type, total - asked);
+        players_turn(ps, 1);
+        timers();
     }
     wait_for(ps, "rooms to be made", all_filled);
     *took_us = stats_now_us() - start;
     for (unsigned i = 0; i < ps->count; i++) {
         made += ps->p[i].rooms;
         ps->p[i].sent = ps->p[i].acked = 0;
-        if (ps->p[i].failed && made < total)
+        ps->p[i].leaves = 0;
+        if (ps->p[i].failed)
             fprintf(stderr, "roombench: %u rooms of player %u were refused: %s\n", ps->p[i].failed, i, ps->p[i].error);
     }
     return made;
@@ -278,7 +295,7 @@ double players_pingpong_us(struct players *a, struct players *b, unsigned rounds
     return stats_at(&s, 0.5);
 }
 
-double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned messages)
+double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned messages, unsigned window)
 {
     uint64_t want = (uint64_t)(ps->count - ps->count / per_room) * messages, heard = 0;
     uint64_t unacked = (uint64_t)(ps->count / per_room) * messages, acks = 0;
@@ -289,7 +306,7 @@ double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned me
     while (heard < want || acks < unacked) {
         for (unsigned i = 0; i < ps->count; i += per_room) {
             struct player *p = &ps->p[i];
-            while (p->sent < messages && p->sent - p->acked < WINDOW &&
+            while (p->sent < messages && p->sent - p->acked < window &&
                    room_client_send(p->client, p->room, text_value, sizeof text_value - 1, NULL) == 0)
                 p->sent++;
             room_client_flush(p->client);

@@ -10,7 +10,7 @@
 #include "room/client.h"
 #include "tools/roombench/stats.h"
 
-enum { PLAYER_ROOMS = 16 };
+enum { PLAYER_ROOMS = 16, WINDOW = 16 };
 
 struct players;
 
@@ -20,10 +20,11 @@ struct player {
     int welcomed;
     uint32_t room;      /* the last one joined */
     int via;            /* of the last one */
-    unsigned rooms, failed;
+    unsigned rooms, failed, lefts;
     int64_t asked_us;   /* when the last join began */
     uint64_t sent, acked, heard;
     int answers;        /* sends back what it hears */
+    int leaves;         /* leaves what it has joined at once */
     char error[96];     /* the last failure */
 };
 
@@ -42,14 +43,15 @@ void players_close(struct players *ps);
 void players_turn(struct players *ps, int timeout_ms);
 /* All players join at once; `format` has one %u for the player's number divided by `per_room`, or none. */
 int players_join(struct players *ps, const char *type, const char *format, unsigned per_room);
-/* Makes `total` rooms, some per player; returns how many were made, and the time it took. */
+/* Makes `total` rooms, each left again by its player at once, PLAYER_ROOMS under way per player; returns how many were
+ * made, and the time it took. */
 unsigned players_fill(struct players *ps, const char *type, unsigned total, int64_t *took_us);
 
 /* Median microseconds from a send to its `sent` (a counter is added to). */
 double players_ack_us(struct players *ps, unsigned rounds);
 /* Median microseconds until a message of `a`'s player has been sent back by `b`'s, both in one relay room. */
 double players_pingpong_us(struct players *a, struct players *b, unsigned rounds);
-/* Every `per_room`-th player speaks `messages` times, 16 unacknowledged at most; deliveries per second to all others. */
-double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned messages);
+/* Every `per_room`-th player speaks `messages` times, `window` unacknowledged at most; deliveries per second to all others. */
+double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned messages, unsigned window);
 
 #endif

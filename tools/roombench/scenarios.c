@@ -1,4 +1,7 @@
-/* See scenarios.h. Floors and subjects are measured in turns (A B A B), so that a drift of the machine hits both. */
+/*
+ * See scenarios.h. Floors and subjects are measured in turns (A B A B), so that a drift of the machine hits both. Memory is
+ * measured on a fresh node by itself: what an earlier scenario has freed would be taken again, and nothing would seem used.
+ */
 #include "tools/roombench/scenarios.h"
 
 #include <stdio.h>
@@ -11,13 +14,17 @@
 #include "tools/roombench/table.h"
 
 enum { ROUNDS = 5, QUICK_ROUNDS = 3, AT_ONCE = 50, SEARCH = 32, CONNECTIONS = 500, ROOM_SIZE = 100 };
+enum { MANY_ROOMS = 50000, QUICK_ROOMS = 5000, IDLE_ROOMS = 20000, FILLERS = 50, LOOKUPS = 200000 };
+enum { JOIN_ROUNDS = 20, QUICK_JOIN_ROUNDS = 4, JOINS_ALONE = 500, QUICK_JOINS_ALONE = 100 };
 
 struct bench {
     const struct scenarios_options *o;
     struct cluster cluster;
     struct floors *floors;
     struct table table;
-    unsigned rounds, trips;
+    unsigned rounds, trips, most; /* `most`: other rooms listed in the end */
+    unsigned serial;              /* of players' names */
+    double first_p50[6];          /* of joins, with no other rooms listed */
     char here[64], there[64]; /* rooms on the first and on the second node; "-0" is added by players_join() */
     struct players *hold_here, *hold_there;
 };
@@ -53,75 +60,119 @@ static double pingpong(struct bench *b, int node)
     return us;
 }
 
+static struct players *counter_player(struct bench *b, int via)
+{
+    char name[64];
+    return find_room(b, "counter", via, name);
+}
+
+struct trips {
+    double echo[ROUNDS], ack[ROUNDS], same[ROUNDS], request[ROUNDS], across[ROUNDS], cross[ROUNDS], publish[ROUNDS];
+};
+
+static void report_trips(struct bench *b, struct trips *t)
+{
+    double e = stats_median(t->echo, b->rounds), r = stats_median(t->request, b->rounds);
+    table_add(&b->table, "floor: TCP echo through libuv", "us", e);
+    table_add(&b->table, "floor: NATS request and reply", "us", r);
+    table_add(&b->table, "floor: NATS publish", "msg/s", stats_median(t->publish, b->rounds));
+    table_ratio(&b->table, "echo (send to sent), same node", "us", stats_median(t->ack, b->rounds), "TCP echo", e, 2, false);
+    table_ratio(&b->table, "echo (send to sent), across nodes", "us", stats_median(t->across, b->rounds), "NATS request", r, 2.5,
+                false);
+    table_ratio(&b->table, "ping-pong of 2 players, same node", "us", stats_median(t->same, b->rounds), "2 x TCP echo", 2 * e, 2,
+                false);
+    table_ratio(&b->table, "ping-pong of 2 players, across nodes", "us", stats_median(t->cross, b->rounds), "NATS request", r,
+                2.5, false);
+}
+
+/* All on one processor: else the scheduler decides anew for each pair of processes whether a wake-up stays on the
+ * processor (8 us for the echo) or goes to the other one (80 us), and a ratio says which it chose for which. */
 static int round_trips(struct bench *b)
 {
-    double echo[ROUNDS], ack[ROUNDS], same[ROUNDS], request[ROUNDS], cross[ROUNDS], publish[ROUNDS];
-    char name[64];
-    struct players *counter = find_room(b, "counter", ROOM_CLIENT_LOCAL, name);
-    int rc = counter ? 0 : -1;
+    struct trips t;
+    struct players *here = counter_player(b, ROOM_CLIENT_LOCAL), *there = here ? counter_player(b, ROOM_CLIENT_RELAY) : NULL;
+    int rc = there ? 0 : -1;
+    cluster_pin(&b->cluster, floors_echo_pid(b->floors), true);
     for (unsigned i = 0; rc == 0 && i < b->rounds; i++) {
-        echo[i] = floors_echo_us(b->floors, b->trips);
-        ack[i] = players_ack_us(counter, b->trips);
-        same[i] = pingpong(b, 0);
-        request[i] = floors_request_us(b->floors, b->trips);
-        cross[i] = pingpong(b, 1);
-        publish[i] = floors_publish_rate(b->floors, b->trips * 20);
-        if (echo[i] < 0 || ack[i] < 0 || same[i] < 0 || request[i] < 0 || cross[i] < 0 || publish[i] < 0)
+        t.echo[i] = floors_echo_us(b->floors, b->trips);
+        t.ack[i] = players_ack_us(here, b->trips);
+        t.same[i] = pingpong(b, 0);
+        t.request[i] = floors_request_us(b->floors, b->trips);
+        t.across[i] = players_ack_us(there, b->trips);
+        t.cross[i] = pingpong(b, 1);
+        t.publish[i] = floors_publish_rate(b->floors, b->trips * 20);
+        if (t.echo[i] < 0 || t.ack[i] < 0 || t.same[i] < 0 || t.request[i] < 0 || t.across[i] < 0 || t.cross[i] < 0 ||
+            t.publish[i] < 0)
             rc = -1;
     }
-    if (rc == 0) {
-        double e = stats_median(echo, b->rounds), r = stats_median(request, b->rounds);
-        table_add(&b->table, "floor: TCP echo through libuv", "us", e);
-        table_add(&b->table, "floor: NATS request and reply", "us", r);
-        table_add(&b->table, "floor: NATS publish", "msg/s", stats_median(publish, b->rounds));
-        table_ratio(&b->table, "send to sent, counter, same node", "us", stats_median(ack, b->rounds), "TCP echo", e, 2, false);
-        table_ratio(&b->table, "ping-pong of 2 players, same node (4 hops)", "us", stats_median(same, b->rounds),
-                    "2 x TCP echo", 2 * e, 2, false);
-        table_ratio(&b->table, "ping-pong across nodes, relay", "us", stats_median(cross, b->rounds),
-                    "2 x TCP echo + NATS request", 2 * e + r, 2, false);
-    }
-    players_close(counter);
+    cluster_pin(&b->cluster, floors_echo_pid(b->floors), false);
+    if (rc == 0)
+        report_trips(b, &t);
+    players_close(here);
+    players_close(there);
     return rc;
 }
 
-static int join_batch(struct bench *b, const char *label, const char *room, int redirect, int relay)
+/* How a player of the first node comes into a room. */
+static const struct way {
+    const char *name;
+    bool there, redirect;
+    double alone_us; /* the most that 99 of 100 joins may take, one at a time; 0: not said */
+} ways[] = {{"local", false, false, 2000}, {"redirect", true, true, 5000}, {"relay", true, false, 0}};
+
+static int join_series(struct bench *b, const struct way *w, unsigned players, unsigned rounds, struct stats *s)
 {
-    struct stats s = {0};
     char name[64];
-    for (unsigned i = 0; i < b->rounds; i++) {
-        snprintf(name, sizeof name, "join-%d%d-%u-%u", redirect, relay, b->table.count, i);
-        struct players *ps = players_open(b->cluster.address[0], name, AT_ONCE, redirect, relay);
+    for (unsigned i = 0; i < rounds; i++) {
+        snprintf(name, sizeof name, "join-%u", b->serial++);
+        struct players *ps = players_open(b->cluster.address[0], name, players, w->redirect, !w->redirect);
         if (!ps)
             return -1;
-        ps->joins = &s;
-        int rc = players_join(ps, "relay", room, 0);
+        ps->joins = s;
+        int rc = players_join(ps, "relay", w->there ? b->there : b->here, 0);
         players_close(ps);
         if (rc != 0)
             return -1;
     }
-    snprintf(name, sizeof name, "%s p50", label);
-    table_add(&b->table, name, "us", stats_at(&s, 0.5));
-    snprintf(name, sizeof name, "%s p99", label);
-    table_add(&b->table, name, "us", stats_at(&s, 0.99));
+    return 0;
+}
+
+static int joins_one_way(struct bench *b, unsigned listed, unsigned way, bool at_once)
+{
+    static struct stats s;
+    const struct way *w = &ways[way];
+    unsigned alone = b->o->quick ? QUICK_JOINS_ALONE : JOINS_ALONE, rounds = b->o->quick ? QUICK_JOIN_ROUNDS : JOIN_ROUNDS;
+    double *first = &b->first_p50[2 * way + at_once];
+    char name[64];
+    memset(&s, 0, sizeof s);
+    if (join_series(b, w, at_once ? AT_ONCE : 1, at_once ? rounds : alone, &s) != 0)
+        return -1;
+    int len = snprintf(name, sizeof name, "join %s%s, %u listed, ", w->name, at_once ? ", 50 at once" : "", listed);
+    snprintf(name + len, sizeof name - (size_t)len, "p50");
+    if (*first > 0)
+        table_ratio(&b->table, name, "us", stats_at(&s, 0.5), "with 2 listed", *first, 0, false);
+    else
+        table_add(&b->table, name, "us", *first = stats_at(&s, 0.5));
+    snprintf(name + len, sizeof name - (size_t)len, "p99");
+    table_limit(&b->table, name, "us", stats_at(&s, 0.99), at_once ? 20000 : w->alone_us);
     return 0;
 }
 
 static int joins(struct bench *b, unsigned listed)
 {
-    char label[3][48];
-    static const char *const words[] = {"local", "redirect", "relay"};
-    for (int i = 0; i < 3; i++)
-        snprintf(label[i], sizeof label[i], "join %s, 50 at once, %u rooms listed,", words[i], listed);
-    return join_batch(b, label[0], b->here, 0, 1) == 0 && join_batch(b, label[1], b->there, 1, 0) == 0 &&
-                   join_batch(b, label[2], b->there, 0, 1) == 0
-               ? 0
-               : -1;
+    int rc = floors_settled(b->floors) ? 0 : -1;
+    for (unsigned way = 0; rc == 0 && way < 3; way++) {
+        rc = joins_one_way(b, listed, way, false);
+        if (rc == 0)
+            rc = joins_one_way(b, listed, way, true);
+    }
+    return rc;
 }
 
 static double rss(const struct bench *b)
 {
     double sum = 0;
-    for (int i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < b->cluster.count; i++)
         sum += cluster_rss(b->cluster.nodes[i]);
     return sum;
 }
@@ -129,85 +180,127 @@ static double rss(const struct bench *b)
 static double cpu(const struct bench *b)
 {
     double sum = 0;
-    for (int i = 0; i < CLUSTER_NODES; i++)
+    for (unsigned i = 0; i < b->cluster.count; i++)
         sum += cluster_cpu_us(b->cluster.nodes[i]);
     return sum;
 }
 
-static int connections(struct bench *b)
+/* Adds empty rooms until so many are listed, and waits until all of them are. */
+static unsigned fill(struct bench *b, unsigned rooms, int64_t *took)
+{
+    char name[64];
+    snprintf(name, sizeof name, "fill-%u", b->serial++);
+    struct players *ps = players_open(b->cluster.address[0], name, FILLERS, 0, 1);
+    unsigned made = ps ? players_fill(ps, "relay", rooms, took) : 0;
+    players_close(ps);
+    return made && floors_settled(b->floors) ? made : 0;
+}
+
+/* One node by itself. */
+static int memory(struct bench *b)
 {
     double before = rss(b);
+    int64_t took;
     struct players *ps = players_open(b->cluster.address[0], "idle", CONNECTIONS, 0, 1);
     if (!ps)
         return -1;
-    table_add(&b->table, "memory per idle connection", "bytes", (rss(b) - before) / CONNECTIONS);
+    double connected = rss(b);
+    unsigned made = fill(b, IDLE_ROOMS, &took);
+    table_limit(&b->table, "memory per idle connection", "bytes", (connected - before) / CONNECTIONS, 4096);
+    if (made)
+        table_limit(&b->table, "memory per idle room, at its node", "bytes", (rss(b) - connected) / made, 2048);
     players_close(ps);
+    return made ? 0 : -1;
+}
+
+static int many_rooms(struct bench *b)
+{
+    unsigned listed = 0;
+    int64_t took;
+    table_limit(&b->table, "registry look-up in memory", "ns", floors_lookup_ns(b->most, LOOKUPS), 1000);
+    for (unsigned want = b->most / 10; want <= b->most; want += b->most - b->most / 10) {
+        unsigned made = fill(b, want - listed, &took);
+        if (!made)
+            return -1;
+        if (listed == 0)
+            table_add(&b->table, "room creations", "rooms/s", made * 1e6 / (double)took);
+        listed += made;
+        if (joins(b, listed) != 0)
+            return -1;
+    }
     return 0;
 }
 
-/* Fills the listing, and measures the joins again beside it. */
-static int many_rooms(struct bench *b)
-{
-    unsigned players = (b->o->rooms + PLAYER_ROOMS - 1) / PLAYER_ROOMS;
-    int64_t took = 0;
-    struct players *ps = players_open(b->cluster.address[0], "fill", players, 0, 1);
-    if (!ps)
-        return -1;
-    double before = rss(b);
-    unsigned made = players_fill(ps, "relay", b->o->rooms, &took);
-    table_add(&b->table, "room creations", "rooms/s", took ? made * 1e6 / (double)took : 0);
-    table_add(&b->table, "memory per idle room with a player, all nodes", "bytes", made ? (rss(b) - before) / made : 0);
-    int rc = made ? joins(b, made) : -1;
-    players_close(ps);
-    return rc;
-}
+struct cast {
+    const char *name;
+    unsigned players, per_room, window, messages;
+    double target;
+};
 
-static int broadcast(struct bench *b, const char *name, unsigned players, unsigned per_room, unsigned messages)
+static int broadcast(struct bench *b, const struct cast *c)
 {
     double rate[ROUNDS], floor[ROUNDS], spent = 0, delivered = 0;
+    unsigned rooms = c->players / c->per_room, messages = b->o->quick ? c->messages / 10 : c->messages;
     char room[64];
-    struct players *ps = players_open(b->cluster.address[0], name, players, 1, 0);
-    snprintf(room, sizeof room, "cast-%s", name);
-    int rc = ps ? players_join(ps, "relay", room, per_room) : -1;
+    snprintf(room, sizeof room, "cast-%u", b->serial++);
+    struct players *ps = players_open(b->cluster.address[0], room, c->players, 1, 0);
+    int rc = ps ? players_join(ps, "relay", room, c->per_room) : -1;
     for (unsigned i = 0; rc == 0 && i < b->rounds; i++) {
-        floor[i] = floors_fanout_rate(ROOM_SIZE, messages * (players / per_room) * per_room / ROOM_SIZE);
+        floor[i] = floors_fanout_rate(ROOM_SIZE, messages * rooms * c->per_room / ROOM_SIZE);
         double before = cpu(b);
-        rate[i] = players_broadcast_rate(ps, per_room, messages);
-        rc = rate[i] < 0 ? -1 : 0;
+        rate[i] = players_broadcast_rate(ps, c->per_room, messages, c->window);
+        rc = rate[i] < 0 || floor[i] < 0 ? -1 : 0;
         spent += cpu(b) - before;
-        delivered += (double)(players - players / per_room) * messages;
+        delivered += (double)(c->players - rooms) * messages;
     }
     if (rc == 0) {
-        char text[64];
-        snprintf(text, sizeof text, "broadcast, %u rooms of %u", players / per_room, per_room);
-        table_ratio(&b->table, text, "msg/s", stats_median(rate, b->rounds), "bare loop of writes to 100", stats_median(floor, b->rounds),
-                    0.5, true);
-        snprintf(text, sizeof text, "node CPU per delivery, rooms of %u", per_room);
-        table_add(&b->table, text, "us", spent / delivered);
+        table_ratio(&b->table, c->name, "msg/s", stats_median(rate, b->rounds), "bare loop, writes to 100",
+                    stats_median(floor, b->rounds), c->target, true);
+        snprintf(room, sizeof room, "%s, CPU each", c->name);
+        table_add(&b->table, room, "us", spent / delivered);
     }
     players_close(ps);
     return rc;
 }
 
-/* Memory comes first: what an earlier scenario has freed would be taken again, and nothing would seem to be used. */
-static int measure(struct bench *b)
+static int broadcasts(struct bench *b)
 {
-    int rc = connections(b);
-    if (rc == 0)
-        b->hold_here = find_room(b, "relay", ROOM_CLIENT_LOCAL, b->here);
-    if (rc == 0)
+    static const struct cast casts[] = {{"broadcast, 1 room of 100, one by one", 100, 100, 1, 2000, 0.8},
+                                        {"broadcast, 1 room of 100, two under way", 100, 100, 2, 2000, 0.8},
+                                        {"broadcast, 1 room of 100, four under way", 100, 100, 4, 2000, 0.8},
+                                        {"broadcast, 1 room of 100, queued", 100, 100, WINDOW, 2000, 1},
+                                        {"broadcast, 100 rooms of 10, queued", 1000, 10, WINDOW, 200, 0}};
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < sizeof casts / sizeof casts[0]; i++)
+        rc = broadcast(b, &casts[i]);
+    return rc;
+}
+
+static int speed(struct bench *b)
+{
+    b->hold_here = find_room(b, "relay", ROOM_CLIENT_LOCAL, b->here);
+    if (b->hold_here)
         b->hold_there = find_room(b, "relay", ROOM_CLIENT_RELAY, b->there);
-    rc = b->hold_here && b->hold_there ? joins(b, 2) : -1;
+    int rc = b->hold_there ? round_trips(b) : -1;
+    if (rc == 0)
+        rc = broadcasts(b);
+    if (rc == 0)
+        rc = joins(b, 2);
     if (rc == 0)
         rc = many_rooms(b);
-    if (rc == 0)
-        rc = round_trips(b);
-    if (rc == 0)
-        rc = broadcast(b, "one", ROOM_SIZE, ROOM_SIZE, b->o->quick ? 200 : 2000);
-    if (rc == 0)
-        rc = broadcast(b, "many", 1000, 10, b->o->quick ? 20 : 200);
     players_close(b->hold_here);
     players_close(b->hold_there);
+    return rc;
+}
+
+static int with_cluster(struct bench *b, unsigned nodes, int (*scenario)(struct bench *b))
+{
+    if (cluster_start(&b->cluster, b->o->roomd, b->o->nats_server, nodes) != 0)
+        return -1;
+    b->floors = floors_create(b->cluster.nats_url);
+    int rc = b->floors ? scenario(b) : -1;
+    floors_destroy(b->floors);
+    cluster_stop(&b->cluster);
     return rc;
 }
 
@@ -219,16 +312,14 @@ int scenarios_run(const struct scenarios_options *options)
     b.o = options;
     b.rounds = options->quick ? QUICK_ROUNDS : ROUNDS;
     b.trips = options->quick ? 300 : 3000;
+    b.most = options->rooms ? options->rooms : options->quick ? QUICK_ROOMS : MANY_ROOMS;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    if (cluster_start(&b.cluster, options->roomd, options->nats_server) != 0)
-        return 1;
-    b.floors = floors_create(b.cluster.nats_url);
-    int rc = b.floors ? measure(&b) : -1;
+    int rc = with_cluster(&b, 1, memory);
+    if (rc == 0)
+        rc = with_cluster(&b, CLUSTER_NODES, speed);
     table_print(&b.table, options->json);
-    floors_destroy(b.floors);
-    cluster_stop(&b.cluster);
     return rc ? 1 : 0;
 }

@@ -1,5 +1,5 @@
 /*
- * The table of results: each figure beside its floor, and the target for their ratio.
+ * The table of results: each figure beside its floor, and the target for it or for their ratio.
  *
  * Decides: how figures look to a person and as JSON. Knows nothing of what they mean.
  */
@@ -16,7 +16,7 @@ struct table_row {
     double value;
     char floor_name[48]; /* "": there is none */
     double floor;
-    double target; /* of value / floor; 0: none */
+    double target; /* of value / floor, or of the value where there is no floor; 0: none */
     bool more_is_better; /* the target is then a least, else a most */
 };
 
@@ -25,11 +25,15 @@ struct table {
     unsigned count;
 };
 
-/* A figure without a floor. Past TABLE_ROWS rows are left out. */
+/* Past TABLE_ROWS rows are left out, and table_print() says so. */
+/* A figure by itself. */
 void table_add(struct table *t, const char *name, const char *unit, double value);
-/* A figure with one. */
+/* A figure that may be `target` at most. */
+void table_limit(struct table *t, const char *name, const char *unit, double value, double target);
+/* A figure beside its floor; `target` is for their ratio. */
 void table_ratio(struct table *t, const char *name, const char *unit, double value, const char *floor_name, double floor,
                  double target, bool more_is_better);
+/* All rows, and on the terminal how many targets were met. */
 void table_print(const struct table *t, bool json);
 
 #endif
