@@ -161,6 +161,7 @@ void session_end(struct node *n, struct session *s, const char *reason)
         if (s->places == p)
             session_place_drop(n, p, reason, false);
     }
+    registry_presence_event(n, false, &s->player, reason);
     n->stats.sessions--;
     alloc_put(n->alloc, s, sizeof(*s));
 }
@@ -303,6 +304,7 @@ static void hello(struct node *n, uint64_t conn, const struct wire_frame_hello *
         w.servers.count++;
     }
     session_send(n, s, WIRE_OP_WELCOME, &w);
+    registry_presence_event(n, true, &s->player, NULL);
 }
 
 static void join(struct node *n, struct session *s, const struct wire_frame_join *m)
