@@ -160,10 +160,14 @@ static void bucket_done(struct node *n, const struct bus_event *ev)
                     room_error_name(rc));
         return;
     }
-    if (n->config.log)
-        LOG_WRN("registry bucket not there yet, trying again", "bucket=%s result=%d detail=\"%.*s\"",
-                which == 0 ? "servers" : "rooms", (int)ev->result, (int)(ev->len < 200 ? ev->len : 200),
-                ev->data ? (const char *)ev->data : "");
+    if (n->config.log && ev->result == BUS_REFUSED)
+        LOG_ERR("registry bucket refused, trying again", "bucket=%s detail=\"%.*s\"", which == 0 ? "servers" : "rooms",
+                (int)(ev->len < 200 ? ev->len : 200), ev->data ? (const char *)ev->data : "");
+    else if (n->config.log)
+        LOG_WRN("registry bucket not there yet, trying again", "bucket=%s detail=\"%s\"",
+                which == 0 ? "servers" : "rooms",
+                ev->result == BUS_NO_RESPONDERS ? "JetStream does not answer: is it on (nats-server -js), and has it a leader?"
+                                                : "no answer in time");
     n->retry_buckets = true;
 }
 

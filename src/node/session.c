@@ -249,7 +249,8 @@ void session_join_result(struct node *n, uint64_t req, struct request *r, const 
     }
     const struct view_server *v = view_server(core_view(n->core), a->server.s);
     bool can_redirect = s->can_redirect && v && v->info.address[0];
-    bool prefer_relay = n->config.routing == NODE_RELAY && s->can_relay;
+    bool prefer_relay = n->config.routing == NODE_RELAY ? s->can_relay
+                                                        : n->config.routing == NODE_AUTO && s->relay_first;
     if (can_redirect && !prefer_relay)
         redirect(n, s, r->frame_id, a, v);
     else if (s->can_relay)
@@ -281,6 +282,7 @@ static void hello(struct node *n, uint64_t conn, const struct wire_frame_hello *
     for (uint32_t i = 0; i < m->can.count; i++) {
         s->can_redirect |= wire_str_is(m->can.items[i], "redirect");
         s->can_relay |= wire_str_is(m->can.items[i], "relay");
+        s->relay_first |= s->can_relay && !s->can_redirect;
     }
     if (!umap_put(&n->conns, conn, s) || !umap_put(&n->sessions, s->serial, s) ||
         !map_put(&n->by_session, s->id.s, s)) {

@@ -38,7 +38,7 @@ struct session {
     uint64_t serial; /* of this session in this process */
     uint64_t conn;   /* 0: gone */
     struct id id, player;
-    bool can_redirect, can_relay;
+    bool can_redirect, can_relay, relay_first;
     uint64_t seq;
     uint32_t next_room;
     unsigned place_count, joining, bad_frames;

@@ -23,16 +23,17 @@ DEADLINE = 20
 class OneNats:
     """A single nats-server with JetStream: quicker to start than three, for what does not need them."""
 
-    def __init__(self, folder, binary=None):
-        self.folder, self.servers = folder, []
-        self.binary = binary or os.environ['ROOMD_NATS_SERVER']
+    def __init__(self, folder, binary=None, options=()):
+        self.folder, self.servers, self.options = folder, [], options
+        self.binary = NatsCluster(folder, binary).binary
 
     def start(self, attempts=3):
         for _ in range(attempts):  # another process may take the port between our look and the server's bind
             port, = free_ports(1)
             os.makedirs(self.folder, exist_ok=True)
             with open(os.path.join(self.folder, 'out'), 'wb') as out:
-                process = subprocess.Popen([self.binary, '-a', '127.0.0.1', '-p', str(port), '-js', '-sd', self.folder],
+                process = subprocess.Popen([self.binary, '-a', '127.0.0.1', '-p', str(port), '-js', '-sd', self.folder,
+                                           *self.options],
                                            stdout=out, stderr=out, preexec_fn=die_with_parent)
             self.servers = [{'process': process, 'url': f'nats://127.0.0.1:{port}'}]
             end = time.monotonic() + DEADLINE
