@@ -120,7 +120,7 @@ struct join {
     enum core_join_mode mode;
     struct core_call call;
     uint8_t *options;
-    int tries;
+    int tries, unlisted;
     struct id tried; /* the allocator or target that did not take it */
 };
 

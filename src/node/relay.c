@@ -37,10 +37,10 @@ void relay_untrack(struct node *n, struct place *p)
     }
 }
 
-void relay_join(struct node *n, struct place *p, const char *ticket)
+void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options)
 {
     struct wire_link_join m = {.session = p->session->id, .player = p->session->player, .room = p->room,
-                               .ticket = wire_str(ticket), .request = p->request};
+                               .ticket = wire_str(ticket), .request = p->request, .options = options};
     p->deadline = mono_add_ms(n->now, JOIN_WAIT_MS);
     link_send(n, p->server.s, WIRE_OP_LINK_JOIN, &m);
 }
@@ -78,9 +78,12 @@ static void on_join(struct node *n, const char *server, const struct wire_link_j
         return;
     }
     uint64_t who = member->who;
-    struct host_join join = {.id = m->room.s, .player = m->player.s, .ticket = ticket[0] ? ticket : NULL, .who = who};
+    struct host_join join = {.id = m->room.s, .player = m->player.s, .ticket = ticket[0] ? ticket : NULL,
+                             .options = m->options.data, .options_len = m->options.len, .who = who};
     buf_reset(&n->state_out);
     int code = core_may_serve(n->core) ? host_join(n->host, &join, n->now, &n->state_out) : ROOM_E_UNAVAILABLE;
+    if (code == ROOM_E_CANCELLED)
+        return; /* the host has said left() for it, and that was the answer */
     const struct room *room = host_find(n->host, m->room.s);
     if (code || !room) {
         seat_drop(n, who);

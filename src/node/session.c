@@ -110,7 +110,9 @@ void session_place_drop(struct node *n, struct place *p, const char *reason, boo
         struct wire_frame_left f = {.room = p->number, .reason = wire_str(reason)};
         session_send(n, s, WIRE_OP_LEFT, &f);
     } else if (tell) {
-        session_error(n, s, p->request, ROOM_E_UNAVAILABLE, "the room's server was lost while joining; join again");
+        char text[ROOM_REASON_MAX + 64];
+        snprintf(text, sizeof(text), "the seat was lost while joining (%s); join again", reason);
+        session_error(n, s, p->request, ROOM_E_UNAVAILABLE, text);
     }
     struct place **at = &s->places;
     while (*at != p)
@@ -210,7 +212,7 @@ static void redirect(struct node *n, struct session *s, int64_t id, const struct
     session_send(n, s, WIRE_OP_REDIRECT, &f);
 }
 
-static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a)
+static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a, struct wire_raw options)
 {
     struct place *p = session_place_add(n, s, a->room.s, a->type.s);
     if (!p) {
@@ -225,7 +227,7 @@ static void relay(struct node *n, struct session *s, int64_t id, const struct co
         session_error(n, s, id, ROOM_E_NO_MEMORY, NULL);
         return;
     }
-    relay_join(n, p, a->ticket);
+    relay_join(n, p, a->ticket, options);
 }
 
 /* The core has found a seat, or the reason why there is none. */
@@ -254,7 +256,7 @@ void session_join_result(struct node *n, uint64_t req, struct request *r, const 
     if (can_redirect && !prefer_relay)
         redirect(n, s, r->frame_id, a, v);
     else if (s->can_relay)
-        relay(n, s, r->frame_id, a);
+        relay(n, s, r->frame_id, a, (struct wire_raw){r->options, (uint32_t)r->options_len});
     else
         session_error(n, s, r->frame_id, ROOM_E_UNAVAILABLE,
                       "the room is on a server without a public address and this client cannot be relayed");
@@ -309,6 +311,12 @@ static void hello(struct node *n, uint64_t conn, const struct wire_frame_hello *
     registry_presence_event(n, true, &s->player, NULL);
 }
 
+static bool wants_private(const struct node *n, const struct wire_frame_join *m)
+{
+    const struct room_type_def *def = types_find(n->config.types, m->type.s);
+    return m->private || (def && def->private_room);
+}
+
 static void join(struct node *n, struct session *s, const struct wire_frame_join *m)
 {
     char ticket[HOST_TICKET_SIZE] = "";
@@ -350,7 +358,9 @@ static void join(struct node *n, struct session *s, const struct wire_frame_join
         memcpy(r->options, m->options.data, r->options_len);
     s->joining++;
     q->ev.req = number;
-    q->ev.join_mode = (enum core_join_mode)m->mode;
+    /* Private rooms are not matched: who asks for any room and means a private one gets one of its own. */
+    bool own = wants_private(n, m) && !m->room_id.s[0] && m->mode == WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE;
+    q->ev.join_mode = own ? CORE_CREATE : (enum core_join_mode)m->mode;
     q->call = (struct core_call){.room = m->room_id, .type = m->type, .player = s->player, .create_id = m->create_id,
                                  .is_private = m->private, .options = r->options, .options_len = r->options_len};
     q->ev.call = &q->call;

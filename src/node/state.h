@@ -204,7 +204,7 @@ void link_deinit(struct node *n);
 
 /* relay.c */
 void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t len);
-void relay_join(struct node *n, struct place *p, const char *ticket);
+void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options);
 void relay_server_gone(struct node *n, const char *server, const char *reason);
 void relay_room_gone(struct node *n, const char *room, const char *server, const char *reason);
 bool relay_track(struct node *n, struct place *p);
