@@ -104,16 +104,19 @@ static void on_leave(struct node *n, const char *server, const struct wire_link_
     if (!member || strcmp(member->server.s, server) != 0)
         return;
     uint64_t who = member->who;
+    char reason[ROOM_REASON_MAX + 1] = "left";
+    if (m->reason.len)
+        snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
     const struct room *room = host_find(n->host, m->room.s);
     const void *cursor = NULL;
     struct host_member hm;
     while (room && host_room_member(room, &cursor, &hm))
         if (hm.who == who) {
-            registry_player_event(n, false, hm.player, room, "left");
+            registry_player_event(n, false, hm.player, room, reason);
             break;
         }
     seat_drop(n, who);
-    host_leave(n->host, m->room.s, who, "left", n->now);
+    host_leave(n->host, m->room.s, who, reason, n->now);
 }
 
 static void on_send(struct node *n, const char *server, const struct wire_link_send *m)
@@ -141,7 +144,7 @@ static void on_joined(struct node *n, const char *server, const struct wire_link
     struct place *p = place_of(n, server, &m->session, &m->room);
     if (!p || p->joined) {
         /* The session or its patience is gone: the seat must not stay taken. */
-        struct wire_link_leave leave = {.session = m->session, .room = m->room};
+        struct wire_link_leave leave = {.session = m->session, .room = m->room, .reason = wire_str("timeout")};
         if (!p)
             link_send(n, server, WIRE_OP_LINK_LEAVE, &leave);
         return;

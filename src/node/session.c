@@ -139,7 +139,7 @@ void session_joined(struct node *n, struct place *p, int64_t request, uint32_t p
 static void vacate(struct node *n, struct place *p, const char *reason)
 {
     if (p->relayed) {
-        struct wire_link_leave m = {.session = p->session->id, .room = p->room};
+        struct wire_link_leave m = {.session = p->session->id, .room = p->room, .reason = wire_str(reason)};
         link_send(n, p->server.s, WIRE_OP_LINK_LEAVE, &m);
         return;
     }
@@ -536,7 +536,7 @@ void session_tick(struct node *n)
             if (p->joined || !mono_reached(n->now, p->deadline))
                 continue;
             bool last = p == r->first && !next;
-            struct wire_link_leave m = {.session = p->session->id, .room = p->room};
+            struct wire_link_leave m = {.session = p->session->id, .room = p->room, .reason = wire_str("timeout")};
             link_send(n, p->server.s, WIRE_OP_LINK_LEAVE, &m);
             session_error(n, p->session, p->request, ROOM_E_TIMEOUT, "the room's server did not answer; join again");
             session_place_drop(n, p, "timeout", false);
