@@ -69,7 +69,8 @@ struct room_client_callbacks {
     /* The room is on another server; the library goes there. */
     void (*redirected)(void *arg, uint64_t request, const char *server, const char *address, uint16_t port);
     void (*pong)(void *arg, uint64_t t);
-    /* The server ended the session; `closed` follows. A replaced player must not come back by itself. */
+    /* The server ended the session; `closed` follows. A replaced player must not come back by itself. Not called when the
+     * server stops: that is a lost home, and another one is looked for. */
     void (*kicked)(void *arg, const char *reason);
     /* Before attempt 1, 2, 3 ... to find a home again. */
     void (*reconnecting)(void *arg, unsigned attempt, const char *server);

@@ -447,10 +447,23 @@ static int check_server(struct bus_nats *b)
     atomic_store(&b->max_payload, natsConnection_GetMaxPayload(b->nc));
     int replicas = b->config.replicas ? b->config.replicas : info.clustered ? 3 : 1;
     int err = bus_nats_check_version(b->version, replicas, &warn, &b->start_detail);
+    if (err == 0 && replicas > 1 && !info.clustered)
+        err = err_set(&b->start_detail, ROOM_E_UNSUPPORTED,
+                      "NATS at %s is a single server, %d replicas are not possible: use --replicas auto or a NATS cluster",
+                      url, replicas);
     if (err == 0 && warn)
         nats_log(b, BUS_LOG_WARN, "nats-server %s is old: one replica only, 2.10.23 or later is needed for more",
                  b->version);
     return err;
+}
+
+/* What nats.c said last, without the "(conn.c:123): " it begins with. */
+static const char *error_text(natsStatus s)
+{
+    const char *text = nats_GetLastError(NULL);
+    const char *after = text && *text == '(' ? strstr(text, "): ") : NULL;
+    text = after ? after + 3 : text;
+    return text && *text ? text : natsStatus_GetText(s);
 }
 
 static int start(struct bus_nats *b)
@@ -464,10 +477,11 @@ static int start(struct bus_nats *b)
         s = connect_until(b, opts);
     natsOptions_Destroy(opts);
     if (s != NATS_OK) {
-        const char *text = nats_GetLastError(NULL);
-        return err_set(&b->start_detail, configured ? ROOM_E_UNAVAILABLE : ROOM_E_INVALID,
-                       "cannot reach NATS at %s: %s: start one (nats-server -js) or give --nats", b->config.urls,
-                       text && *text ? text : natsStatus_GetText(s));
+        const char *text = error_text(s);
+        if (!configured)
+            return err_set(&b->start_detail, ROOM_E_INVALID, "cannot use these NATS options: %s", text);
+        return err_set(&b->start_detail, ROOM_E_UNAVAILABLE,
+                       "cannot reach NATS at '%s': %s: start one (nats-server -js) or give --nats", b->config.urls, text);
     }
     int err = check_server(b);
     if (err)

@@ -269,7 +269,7 @@ static void answered_bucket(struct bus_nats *b, struct op *op, const struct nats
             back_off(b, op); /* a cluster that is still forming */
         else
             refuse(b, op, "the NATS cluster has too few JetStream servers for the replicas: start them or use --replicas 1");
-    } else if (a->code >= 500) {
+    } else if (a->code >= 500 && a->err_code != NATS_KV_NOT_CLUSTERED) {
         op->absent = true;
         back_off(b, op);
     } else {

@@ -239,8 +239,9 @@ static int on_kicked(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     text_of(f.reason, reason, sizeof reason);
-    if (!conn->home) {
-        client_conn_lost(conn, reason, ROOM_E_CANCELLED);
+    bool stopping = strcmp(reason, "server_stopping") == 0; /* the server leaves, not the player: on to another one */
+    if (!conn->home || stopping) {
+        client_conn_lost(conn, reason, stopping ? ROOM_E_DISCONNECTED : ROOM_E_CANCELLED);
         return 0;
     }
     if (c->on.kicked)

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, SURE_AFTER = 2 };
+enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, SURE_AFTER = 2, UNLISTED_TRIES = 2 };
 
 static void proceed(struct core *c, struct join *j);
 
@@ -237,7 +237,12 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
 {
     struct join *j = op->owner;
     if (ev->kv_result == CORE_KV_NOT_FOUND) {
-        if (j->mode == CORE_JOIN)
+        struct wall made;
+        /* A room with a generated id may run before it is listed, and its maker tell a friend at once. */
+        bool may_come = id_ulid_time(j->call.room.s, &made) && j->unlisted++ < UNLISTED_TRIES;
+        if (j->mode == CORE_JOIN && may_come)
+            pause(c, j);
+        else if (j->mode == CORE_JOIN)
             fail(c, j, ROOM_E_NOT_FOUND);
         else
             create(c, j);

@@ -293,12 +293,13 @@ void owner_changed(struct core *c, const struct room_info *info)
     if (!o || o->state != OWNED_RUNNING)
         return;
     bool shown = o->info.players != info->players || o->info.locked != info->locked ||
-                 o->info.max_players != info->max_players;
+                 o->info.max_players != info->max_players || o->info.metadata_version != info->metadata_version;
     o->info.players = info->players;
     o->info.seats = info->seats;
     o->info.seats_version = info->seats_version;
     o->info.max_players = info->max_players;
     o->info.locked = info->locked;
+    o->info.metadata_version = info->metadata_version;
     o->info.durability = info->durability;
     o->updated |= shown;
     mark(c, o);

@@ -49,6 +49,7 @@ struct room_info {
     uint32_t seats;   /* players and reserved seats */
     uint64_t seats_version;
     uint32_t max_players;
+    uint32_t metadata_version; /* only of rooms here: +1 when what the listing shows beside the counts has changed */
     bool locked;
     bool is_private;
     uint8_t durability; /* 0 none, 1 snapshot, 2 journal */

@@ -57,6 +57,8 @@ static bool into_core(struct node *n, const struct core_call *call, const char *
     }
     q->ev.req = number;
     q->call = *call;
+    const struct room_type_def *def = types_find(n->config.types, call->type.s);
+    q->call.is_private |= def && def->private_room; /* listed as private from the first write on */
     if (call->options_len) {
         q->options = alloc_get(n->alloc, call->options_len);
         if (q->options)

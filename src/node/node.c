@@ -161,10 +161,14 @@ static void bucket_done(struct node *n, const struct bus_event *ev)
                     room_error_name(rc));
         return;
     }
-    if (n->config.log)
-        LOG_WRN("registry bucket not there yet, trying again", "bucket=%s result=%d detail=\"%.*s\"",
-                which == 0 ? "servers" : "rooms", (int)ev->result, (int)(ev->len < 200 ? ev->len : 200),
-                ev->data ? (const char *)ev->data : "");
+    if (n->config.log && ev->result == BUS_REFUSED)
+        LOG_ERR("registry bucket refused, trying again", "bucket=%s detail=\"%.*s\"", which == 0 ? "servers" : "rooms",
+                (int)(ev->len < 200 ? ev->len : 200), ev->data ? (const char *)ev->data : "");
+    else if (n->config.log)
+        LOG_WRN("registry bucket not there yet, trying again", "bucket=%s detail=\"%s\"",
+                which == 0 ? "servers" : "rooms",
+                ev->result == BUS_NO_RESPONDERS ? "JetStream does not answer: is it on (nats-server -js), and has it a leader?"
+                                                : "no answer in time");
     n->retry_buckets = true;
 }
 
@@ -186,7 +190,7 @@ static void kv_done(struct node *n, const struct bus_event *ev, bool rooms)
     const char *key = core_pending_key(n->core, q->ev.token);
     if (ev->result != BUS_OK || !key || !ev->len)
         return;
-    if (rooms && registry_room(&q->room, key, ev->data, ev->len, &n->scratch))
+    if (rooms && registry_room(&q->room, key, ev->data, ev->len, &n->scratch, NULL))
         q->ev.room = &q->room;
     else if (!rooms && registry_server(&q->server, key, ev->data, ev->len, &n->scratch))
         q->ev.server = &q->server;
@@ -229,7 +233,8 @@ static void entry(struct node *n, const struct bus_event *ev)
     q->ev.room = &q->room;
     q->ev.server = &q->server;
     bool there = ev->data && ev->len;
-    if (rooms && !(there && registry_room(&q->room, ev->key, ev->data, ev->len, &n->scratch))) {
+    struct wire_raw metadata = {0};
+    if (rooms && !(there && registry_room(&q->room, ev->key, ev->data, ev->len, &n->scratch, &metadata))) {
         q->room = (struct room_info){0};
         id_set(&q->room.id, ev->key);
     } else if (!rooms && !(there && registry_server(&q->server, ev->key, ev->data, ev->len, &n->scratch))) {
@@ -243,7 +248,8 @@ static void entry(struct node *n, const struct bus_event *ev)
     }
     struct lobby_entry l = {.id = q->room.id.s, .removed = !q->room.state || q->room.is_private,
                             .type = q->room.type.s, .server = q->room.owner.s, .players = q->room.players,
-                            .seats = q->room.seats, .max_players = q->room.max_players, .locked = q->room.locked};
+                            .seats = q->room.seats, .max_players = q->room.max_players, .locked = q->room.locked,
+                            .metadata = metadata.data, .metadata_len = metadata.len};
     (void)host_lobby_change(n->host, &l, n->now);
 }
 

@@ -20,6 +20,7 @@
 
 struct node;
 
+/* What the node prefers where the client can do both; auto: what the client named first. */
 enum node_routing { NODE_AUTO, NODE_REDIRECT, NODE_RELAY };
 enum node_encoding { NODE_MSGPACK, NODE_JSON }; /* same numbers as enum gate_encoding */
 

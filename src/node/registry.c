@@ -47,10 +47,13 @@ bool registry_server(struct server_info *out, const char *id, const uint8_t *dat
     return true;
 }
 
-bool registry_room(struct room_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch)
+bool registry_room(struct room_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch,
+                   struct wire_raw *metadata)
 {
     struct wire_room_entry e;
     *out = (struct room_info){0};
+    if (metadata)
+        *metadata = (struct wire_raw){0};
     if (!id_set(&out->id, id) || wire_room_entry_from_json(&e, (const char *)data, len, scratch, NULL) ||
         !copy_boot(out->boot, &e.boot))
         return false;
@@ -66,6 +69,8 @@ bool registry_room(struct room_info *out, const char *id, const uint8_t *data, s
     out->is_private = e.private;
     out->durability = (uint8_t)(e.durability - WIRE_DURABILITY_NONE);
     out->state = (enum room_state)e.state;
+    if (metadata)
+        *metadata = e.metadata;
     return true;
 }
 
@@ -209,6 +214,23 @@ void registry_player_event(struct node *n, bool joined, const char *player, cons
     publish(n, subject, wire_event_player_left_to_json(&l, &n->scratch));
 }
 
+void registry_presence_event(struct node *n, bool online, const struct id *player, const char *reason)
+{
+    struct event_head h = head(n);
+    char subject[SUBJECT_SIZE];
+    buf_reset(&n->scratch);
+    subject_player(subject, player->s, online ? "online" : "offline");
+    if (online) {
+        struct wire_event_player_online e = {.id = h.id, .time = wire_str(h.time), .server = core_self(n->core)->id,
+                                             .player = *player};
+        publish(n, subject, wire_event_player_online_to_json(&e, &n->scratch));
+        return;
+    }
+    struct wire_event_player_offline e = {.id = h.id, .time = wire_str(h.time), .server = core_self(n->core)->id,
+                                          .player = *player, .reason = wire_str(reason)};
+    publish(n, subject, wire_event_player_offline_to_json(&e, &n->scratch));
+}
+
 void registry_room_info(struct room_info *out, const struct room *room)
 {
     *out = (struct room_info){.type = host_room_type(room)->name, .epoch = host_room_epoch(room),
@@ -216,7 +238,8 @@ void registry_room_info(struct room_info *out, const struct room *room)
                               .seats_version = host_room_seats_version(room),
                               .max_players = host_room_max_players(room), .locked = host_room_locked(room),
                               .is_private = host_room_private(room), .state = ROOM_RUNNING,
-                              .created = host_room_created(room)};
+                              .created = host_room_created(room),
+                              .metadata_version = host_room_metadata_version(room)};
     id_set(&out->id, host_room_id(room));
 }
 

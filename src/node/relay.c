@@ -37,10 +37,10 @@ void relay_untrack(struct node *n, struct place *p)
     }
 }
 
-void relay_join(struct node *n, struct place *p, const char *ticket)
+void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options)
 {
     struct wire_link_join m = {.session = p->session->id, .player = p->session->player, .room = p->room,
-                               .ticket = wire_str(ticket), .request = p->request};
+                               .ticket = wire_str(ticket), .request = p->request, .options = options};
     p->deadline = mono_add_ms(n->now, JOIN_WAIT_MS);
     link_send(n, p->server.s, WIRE_OP_LINK_JOIN, &m);
 }
@@ -78,9 +78,12 @@ static void on_join(struct node *n, const char *server, const struct wire_link_j
         return;
     }
     uint64_t who = member->who;
-    struct host_join join = {.id = m->room.s, .player = m->player.s, .ticket = ticket[0] ? ticket : NULL, .who = who};
+    struct host_join join = {.id = m->room.s, .player = m->player.s, .ticket = ticket[0] ? ticket : NULL,
+                             .options = m->options.data, .options_len = m->options.len, .who = who};
     buf_reset(&n->state_out);
     int code = core_may_serve(n->core) ? host_join(n->host, &join, n->now, &n->state_out) : ROOM_E_UNAVAILABLE;
+    if (code == ROOM_E_CANCELLED)
+        return; /* the host has said left() for it, and that was the answer */
     const struct room *room = host_find(n->host, m->room.s);
     if (code || !room) {
         seat_drop(n, who);
@@ -101,16 +104,19 @@ static void on_leave(struct node *n, const char *server, const struct wire_link_
     if (!member || strcmp(member->server.s, server) != 0)
         return;
     uint64_t who = member->who;
+    char reason[ROOM_REASON_MAX + 1] = "left";
+    if (m->reason.len)
+        snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
     const struct room *room = host_find(n->host, m->room.s);
     const void *cursor = NULL;
     struct host_member hm;
     while (room && host_room_member(room, &cursor, &hm))
         if (hm.who == who) {
-            registry_player_event(n, false, hm.player, room, "left");
+            registry_player_event(n, false, hm.player, room, reason);
             break;
         }
     seat_drop(n, who);
-    host_leave(n->host, m->room.s, who, "left", n->now);
+    host_leave(n->host, m->room.s, who, reason, n->now);
 }
 
 static void on_send(struct node *n, const char *server, const struct wire_link_send *m)
@@ -138,7 +144,7 @@ static void on_joined(struct node *n, const char *server, const struct wire_link
     struct place *p = place_of(n, server, &m->session, &m->room);
     if (!p || p->joined) {
         /* The session or its patience is gone: the seat must not stay taken. */
-        struct wire_link_leave leave = {.session = m->session, .room = m->room};
+        struct wire_link_leave leave = {.session = m->session, .room = m->room, .reason = wire_str("timeout")};
         if (!p)
             link_send(n, server, WIRE_OP_LINK_LEAVE, &leave);
         return;

@@ -110,7 +110,9 @@ void session_place_drop(struct node *n, struct place *p, const char *reason, boo
         struct wire_frame_left f = {.room = p->number, .reason = wire_str(reason)};
         session_send(n, s, WIRE_OP_LEFT, &f);
     } else if (tell) {
-        session_error(n, s, p->request, ROOM_E_UNAVAILABLE, "the room's server was lost while joining; join again");
+        char text[ROOM_REASON_MAX + 64];
+        snprintf(text, sizeof(text), "the seat was lost while joining (%s); join again", reason);
+        session_error(n, s, p->request, ROOM_E_UNAVAILABLE, text);
     }
     struct place **at = &s->places;
     while (*at != p)
@@ -137,7 +139,7 @@ void session_joined(struct node *n, struct place *p, int64_t request, uint32_t p
 static void vacate(struct node *n, struct place *p, const char *reason)
 {
     if (p->relayed) {
-        struct wire_link_leave m = {.session = p->session->id, .room = p->room};
+        struct wire_link_leave m = {.session = p->session->id, .room = p->room, .reason = wire_str(reason)};
         link_send(n, p->server.s, WIRE_OP_LINK_LEAVE, &m);
         return;
     }
@@ -161,6 +163,7 @@ void session_end(struct node *n, struct session *s, const char *reason)
         if (s->places == p)
             session_place_drop(n, p, reason, false);
     }
+    registry_presence_event(n, false, &s->player, reason);
     n->stats.sessions--;
     alloc_put(n->alloc, s, sizeof(*s));
 }
@@ -209,7 +212,7 @@ static void redirect(struct node *n, struct session *s, int64_t id, const struct
     session_send(n, s, WIRE_OP_REDIRECT, &f);
 }
 
-static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a)
+static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a, struct wire_raw options)
 {
     struct place *p = session_place_add(n, s, a->room.s, a->type.s);
     if (!p) {
@@ -224,7 +227,7 @@ static void relay(struct node *n, struct session *s, int64_t id, const struct co
         session_error(n, s, id, ROOM_E_NO_MEMORY, NULL);
         return;
     }
-    relay_join(n, p, a->ticket);
+    relay_join(n, p, a->ticket, options);
 }
 
 /* For the player: what failed and what to do. NULL where the code's own text says it. */
@@ -263,11 +266,12 @@ void session_join_result(struct node *n, uint64_t req, struct request *r, const 
     }
     const struct view_server *v = view_server(core_view(n->core), a->server.s);
     bool can_redirect = s->can_redirect && v && v->info.address[0];
-    bool prefer_relay = n->config.routing == NODE_RELAY && s->can_relay;
+    bool prefer_relay = n->config.routing == NODE_RELAY ? s->can_relay
+                                                        : n->config.routing == NODE_AUTO && s->relay_first;
     if (can_redirect && !prefer_relay)
         redirect(n, s, r->frame_id, a, v);
     else if (s->can_relay)
-        relay(n, s, r->frame_id, a);
+        relay(n, s, r->frame_id, a, (struct wire_raw){r->options, (uint32_t)r->options_len});
     else
         session_error(n, s, r->frame_id, ROOM_E_UNAVAILABLE,
                       "the room is on a server without a public address and this client cannot be relayed");
@@ -295,6 +299,7 @@ static void hello(struct node *n, uint64_t conn, const struct wire_frame_hello *
     for (uint32_t i = 0; i < m->can.count; i++) {
         s->can_redirect |= wire_str_is(m->can.items[i], "redirect");
         s->can_relay |= wire_str_is(m->can.items[i], "relay");
+        s->relay_first |= s->can_relay && !s->can_redirect;
     }
     if (!umap_put(&n->conns, conn, s) || !umap_put(&n->sessions, s->serial, s) ||
         !map_put(&n->by_session, s->id.s, s)) {
@@ -318,6 +323,13 @@ static void hello(struct node *n, uint64_t conn, const struct wire_frame_hello *
         w.servers.count++;
     }
     session_send(n, s, WIRE_OP_WELCOME, &w);
+    registry_presence_event(n, true, &s->player, NULL);
+}
+
+static bool wants_private(const struct node *n, const struct wire_frame_join *m)
+{
+    const struct room_type_def *def = types_find(n->config.types, m->type.s);
+    return m->private || (def && def->private_room);
 }
 
 static void join(struct node *n, struct session *s, const struct wire_frame_join *m)
@@ -361,7 +373,9 @@ static void join(struct node *n, struct session *s, const struct wire_frame_join
         memcpy(r->options, m->options.data, r->options_len);
     s->joining++;
     q->ev.req = number;
-    q->ev.join_mode = (enum core_join_mode)m->mode;
+    /* Private rooms are not matched: who asks for any room and means a private one gets one of its own. */
+    bool own = wants_private(n, m) && !m->room_id.s[0] && m->mode == WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE;
+    q->ev.join_mode = own ? CORE_CREATE : (enum core_join_mode)m->mode;
     q->call = (struct core_call){.room = m->room_id, .type = m->type, .player = s->player, .create_id = m->create_id,
                                  .is_private = m->private, .options = r->options, .options_len = r->options_len};
     q->ev.call = &q->call;
@@ -537,7 +551,7 @@ void session_tick(struct node *n)
             if (p->joined || !mono_reached(n->now, p->deadline))
                 continue;
             bool last = p == r->first && !next;
-            struct wire_link_leave m = {.session = p->session->id, .room = p->room};
+            struct wire_link_leave m = {.session = p->session->id, .room = p->room, .reason = wire_str("timeout")};
             link_send(n, p->server.s, WIRE_OP_LINK_LEAVE, &m);
             session_error(n, p->session, p->request, ROOM_E_TIMEOUT, "the room's server did not answer; join again");
             session_place_drop(n, p, "timeout", false);

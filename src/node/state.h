@@ -38,7 +38,7 @@ struct session {
     uint64_t serial; /* of this session in this process */
     uint64_t conn;   /* 0: gone */
     struct id id, player;
-    bool can_redirect, can_relay;
+    bool can_redirect, can_relay, relay_first;
     uint64_t seq;
     uint32_t next_room;
     unsigned place_count, joining, bad_frames;
@@ -151,13 +151,17 @@ void step_answer(struct node *n, uint64_t req, const struct core_answer *answer)
 
 /* registry.c */
 bool registry_server(struct server_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch);
-bool registry_room(struct room_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch);
+/* `metadata` may be NULL; it is borrowed from `scratch`. */
+bool registry_room(struct room_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch,
+                   struct wire_raw *metadata);
 int registry_put_server(struct node *n, uint64_t token, uint64_t expected, const struct server_info *info);
 int registry_put_room(struct node *n, uint64_t token, uint64_t expected, const struct room_info *info);
 void registry_room_event(struct node *n, enum core_fx_kind kind, const struct room_info *info, const char *reason);
 void registry_server_event(struct node *n, bool online, const struct server_info *info, const char *reason);
 void registry_player_event(struct node *n, bool joined, const char *player, const struct room *room,
                            const char *reason);
+/* A session begins or ends on this node, its gateway. */
+void registry_presence_event(struct node *n, bool online, const struct id *player, const char *reason);
 void registry_room_info(struct room_info *out, const struct room *room);
 void registry_beat(struct node *n);
 
@@ -200,7 +204,7 @@ void link_deinit(struct node *n);
 
 /* relay.c */
 void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t len);
-void relay_join(struct node *n, struct place *p, const char *ticket);
+void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options);
 void relay_server_gone(struct node *n, const char *server, const char *reason);
 void relay_room_gone(struct node *n, const char *room, const char *server, const char *reason);
 bool relay_track(struct node *n, struct place *p);

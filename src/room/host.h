@@ -162,6 +162,7 @@ const char *host_room_durability(const struct room *r); /* effective: "none" */
 struct wall host_room_created(const struct room *r);
 /* Borrowed until the room changes it; NULL and 0: none. */
 const void *host_room_metadata(const struct room *r, size_t *len);
+uint32_t host_room_metadata_version(const struct room *r); /* +1 at each change */
 /* Bytes the room takes: itself, its seats and what its type holds. */
 size_t host_room_bytes(const struct room *r);
 

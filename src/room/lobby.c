@@ -8,7 +8,7 @@
 #include "wire/mp_read.h"
 #include "wire/mp_write.h"
 
-enum { ENTRY_BYTES = 512 + ROOM_METADATA_MAX };
+enum { ENTRY_BYTES = 512 + ROOM_METADATA_MAX, ENTRY_FIXED_BYTES = 272 /* three ids, numbers and names at their longest */ };
 enum change { ADDED, UPDATED, REMOVED, CHANGES };
 
 struct lobby {
@@ -311,8 +311,15 @@ static int lobby_state(struct room *room, const char *player)
     const struct filter *f = map_get(room_user(room), player);
     uint32_t count = 0;
     int rc;
-    for (struct map_iter it = map_first(&l->entries); it.value && count < LOBBY_STATE_ROOMS; map_next(&it))
-        count += matches(f, it.value);
+    size_t bytes = 0;
+    for (struct map_iter it = map_first(&l->entries); it.value && count < LOBBY_STATE_ROOMS; map_next(&it)) {
+        if (!matches(f, it.value))
+            continue;
+        bytes += ENTRY_FIXED_BYTES + ((const struct listed *)it.value)->metadata_len;
+        if (bytes > LOBBY_STATE_BYTES)
+            break;
+        count++;
+    }
     buf_reset(&l->scratch);
     mp_write_array(&l->scratch, count);
     for (struct map_iter it = map_first(&l->entries); it.value && count > 0; map_next(&it)) {

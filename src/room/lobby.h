@@ -4,14 +4,14 @@
  * A member's options are a filter, {"type": T, "has_space": BOOL, "unlocked": BOOL}, all optional; others are refused. The
  * state is an array of rooms; then {"added": ROOM}, {"updated": ROOM} and {"removed": ID} follow in the order of the changes,
  * as the member's filter sees them. ROOM is {"room_id", "type", "server", "players", "max_players", "locked", "metadata"?}.
- * The state holds LOBBY_STATE_ROOMS rooms at the most; an update of a room that was not in it adds it.
+ * The state holds LOBBY_STATE_ROOMS rooms and LOBBY_STATE_BYTES at the most; an update of a room that was not in it adds it.
  */
 #ifndef ROOM_LOBBY_H
 #define ROOM_LOBBY_H
 
 #include "room/host.h"
 
-enum { LOBBY_STATE_ROOMS = 1000 };
+enum { LOBBY_STATE_ROOMS = 1000, LOBBY_STATE_BYTES = 524288 };
 
 struct lobby;
 

@@ -30,6 +30,7 @@ struct room {
     struct mono started, last_tick, next_tick, empty_since, due;
     uint32_t due_at; /* place in the heap, DUE_NONE: not in it */
     unsigned metadata_len;
+    uint32_t metadata_version; /* +1 at each change */
     uint8_t *metadata;
     struct rng rng;
     struct buf *reply; /* where room_reply() writes; NULL: not now */

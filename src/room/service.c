@@ -112,6 +112,7 @@ int room_set_metadata(struct room *room, const void *data, size_t len)
     alloc_put(&room->budget.alloc, room->metadata, room->metadata_len);
     room->metadata = copy;
     room->metadata_len = (unsigned)len;
+    room->metadata_version++;
     room->dirty = true;
     return 0;
 }

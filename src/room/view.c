@@ -85,6 +85,11 @@ const void *host_room_metadata(const struct room *r, size_t *len)
     return r->metadata;
 }
 
+uint32_t host_room_metadata_version(const struct room *r)
+{
+    return r->metadata_version;
+}
+
 size_t host_room_bytes(const struct room *r)
 {
     return sizeof(*r) + r->budget.used_bytes;

@@ -118,8 +118,12 @@ static void on_ready(void *arg)
 static void out_send(void *arg, uint64_t conn, const void *head, size_t head_len, const void *tail, size_t tail_len)
 {
     struct daemon *d = arg;
-    if (d->gate)
-        (void)gate_send2(d->gate, conn, head, head_len, tail, tail_len);
+    /* A client must not miss a frame in silence: what its queue can never hold ends its connection. */
+    if (d->gate && gate_send2(d->gate, conn, head, head_len, tail, tail_len) == ROOM_E_TOO_BIG) {
+        LOG_WRN("a frame is bigger than --send-queue", "bytes=%zu limit=%lld", head_len + tail_len,
+                (long long)d->options.send_queue);
+        gate_close(d->gate, conn, "too_big", NULL, 0);
+    }
 }
 
 static void out_close(void *arg, uint64_t conn, const char *reason, const void *final, size_t final_len)
@@ -293,8 +297,6 @@ static int open_bus(struct daemon *d, struct err_detail *detail)
         return d->bus ? 0 : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
     }
     int replicas = strcmp(o->replicas, "auto") == 0 ? 0 : atoi(o->replicas);
-    if (replicas != 1 && replicas != 3 && replicas != 5 && strcmp(o->replicas, "auto") != 0)
-        return err_set(detail, ROOM_E_INVALID, "--replicas is '%s', wanted auto, 1, 3 or 5", o->replicas);
     struct bus_nats_config bc = {.urls = o->nats, .name = name, .prefix = or_null(o->prefix), .creds = or_null(o->creds),
                                  .tls_ca = or_null(o->tls_ca), .tls_cert = or_null(o->tls_cert),
                                  .tls_key = or_null(o->tls_key), .replicas = replicas, .wake = on_wake, .wake_arg = d,
@@ -308,14 +310,7 @@ static int open_node(struct daemon *d, struct err_detail *detail)
     struct node_config nc;
     node_config_defaults(&nc);
     int strategy = place_strategy_from_name(o->strategy);
-    if (strategy < 0)
-        return err_set(detail, ROOM_E_INVALID, "--strategy is '%.100s'; roomd --help lists the names", o->strategy);
-    static const char *const routings[] = {"auto", "redirect", "relay"};
-    int routing = 0;
-    while (routing < 3 && strcmp(routings[routing], o->routing) != 0)
-        routing++;
-    if (routing == 3)
-        return err_set(detail, ROOM_E_INVALID, "--routing is '%.100s', wanted auto, redirect or relay", o->routing);
+    ASSERT(strategy >= 0); /* the table of options has the same names */
     if (strlen(o->region) >= REGION_SIZE)
         return err_set(detail, ROOM_E_TOO_BIG, "--region is longer than 64 characters");
     nc.core.alloc = &alloc_libc;
@@ -330,7 +325,9 @@ static int open_node(struct daemon *d, struct err_detail *detail)
     snprintf(nc.core.self.region, sizeof(nc.core.self.region), "%.64s", o->region);
     snprintf(nc.core.self.version, sizeof(nc.core.self.version), "%s", ROOMD_VERSION);
     nc.types = d->types;
-    nc.routing = (enum node_routing)routing;
+    nc.routing = strcmp(o->routing, "relay") == 0 ? NODE_RELAY
+                 : strcmp(o->routing, "redirect") == 0 ? NODE_REDIRECT
+                                                       : NODE_AUTO;
     nc.seat_ttl_ms = o->seat_ttl_ms;
     nc.empty_ms = o->room_ttl_ms;
     nc.server_ttl_ms = o->server_ttl_ms;
@@ -373,24 +370,22 @@ static void raise_limit(int64_t connections)
                 (unsigned long long)limit.rlim_cur, (long long)connections + 64);
 }
 
+static void setup_log(const struct options *o, const char *server_id)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    int level = 0;
+    while (strcmp(levels[level], o->log_level) != 0) /* the table of options has no others */
+        level++;
+    log_setup((enum log_level)level, strcmp(o->log_format, "json") == 0 ? LOG_JSON : LOG_LOGFMT, server_id);
+}
+
 static int run(struct daemon *d, struct err_detail *detail)
 {
     int rc = open_types(d, detail);
     if (!rc)
         rc = open_gate(d, detail);
     if (!rc) {
-        static const char *const levels[] = {"debug", "info", "warn", "error"};
-        int level = 0;
-        while (level < 4 && strcmp(levels[level], d->options.log_level) != 0)
-            level++;
-        bool json = strcmp(d->options.log_format, "json") == 0;
-        if (level == 4)
-            return err_set(detail, ROOM_E_INVALID, "--log-level is '%.100s', wanted debug, info, warn or error",
-                           d->options.log_level);
-        if (!json && strcmp(d->options.log_format, "logfmt") != 0)
-            return err_set(detail, ROOM_E_INVALID, "--log-format is '%.100s', wanted logfmt or json",
-                           d->options.log_format);
-        log_setup((enum log_level)level, json ? LOG_JSON : LOG_LOGFMT, d->server_id);
+        setup_log(&d->options, d->server_id);
         raise_limit(d->options.max_connections);
         rc = open_bus(d, detail);
     }

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum kind { TEXT, BOOL, NUMBER, DURATION, LIST };
+enum kind { TEXT, WORD, BOOL, NUMBER, DURATION, LIST };
 
 struct row {
     const char *name;
@@ -18,6 +19,7 @@ struct row {
 };
 
 #define T(name, field, fallback, value, help) {name, TEXT, offsetof(struct options, field), 0, fallback, 0, 0, value, help}
+#define W(name, field, fallback, words, help) {name, WORD, offsetof(struct options, field), 0, fallback, 0, 0, words, help}
 #define B(name, field, help)                  {name, BOOL, offsetof(struct options, field), 0, "false", 0, 1, "true|false", help}
 #define N(name, field, fallback, min, max, help) \
     {name, NUMBER, offsetof(struct options, field), 0, fallback, min, max, "N", help}
@@ -38,16 +40,16 @@ static const struct row rows[] = {
     T("tls-cert", tls_cert, "", "FILE", "certificate shown to NATS"),
     T("tls-key", tls_key, "", "FILE", "its key"),
     T("prefix", prefix, "", "WORD", "put before all subjects and buckets: several clusters on one NATS"),
-    T("replicas", replicas, "auto", "auto|1|3|5", "copies of the registries; auto: 3 where NATS has three servers"),
+    W("replicas", replicas, "auto", "auto|1|3|5", "copies of the registries; auto: 3 where NATS has three servers"),
     T("region", region, "", "NAME", "where this node is, for --strategy region"),
     N("capacity", capacity, "10000", 1, 1000000, "rooms on this node at most"),
     L("room-type", room_types, room_type_count, "FILE", "load a room type from a shared object; can be repeated"),
     L("type", types, type_count, "NAME=TYPE[,KEY=VALUE...]",
       "a named variant of a type: max_players, tick_ms, durability, private, auto_dispose; can be repeated"),
-    T("strategy", strategy, "least-rooms", "NAME",
-      "where new rooms go: round-robin, least-rooms, least-players, random, weighted, load, two-choices, region, latency"),
+    W("strategy", strategy, "least-rooms",
+      "round-robin|least-rooms|least-players|random|weighted|load|two-choices|region|latency", "where new rooms go"),
     B("prefer-local", prefer_local, "create rooms on the node the player is connected to while it has room"),
-    T("routing", routing, "auto", "auto|redirect|relay", "how a player reaches a room on another node"),
+    W("routing", routing, "auto", "auto|redirect|relay", "how a player who can do both reaches a room on another node; auto: as it prefers"),
     D("heartbeat-interval", heartbeat_ms, "5s", 500, 60000, "how often this node's registry entry is written"),
     D("server-ttl", server_ttl_ms, "30s", 3000, 3600000, "life of a registry entry that nobody writes"),
     D("room-ttl", room_ttl_ms, "30s", 0, 86400000, "an empty room ends after this time; 0: never"),
@@ -60,8 +62,8 @@ static const struct row rows[] = {
     N("send-queue", send_queue, "1048576", 65536, 1073741824, "unsent bytes after which a slow client is closed"),
     N("room-memory", room_memory, "8388608", 65536, 1073741824, "bytes one room may hold; beyond it the room ends"),
     N("rooms-per-session", session_rooms, "16", 1, 1024, "rooms one player may be in at once"),
-    T("log-level", log_level, "info", "debug|info|warn|error", "least severe lines to write to standard error"),
-    T("log-format", log_format, "logfmt", "logfmt|json", "shape of the lines"),
+    W("log-level", log_level, "info", "debug|info|warn|error", "least severe lines to write to standard error"),
+    W("log-format", log_format, "logfmt", "logfmt|json", "shape of the lines"),
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
@@ -78,6 +80,16 @@ static int parse_time(const char *s, int64_t *ms)
     return 0;
 }
 
+/* Is it one of the words in "this|that|other"? */
+static bool one_of(const char *words, const char *value)
+{
+    size_t len = strlen(value);
+    for (const char *at = words; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
+        if (len && strcspn(at, "|") == len && memcmp(at, value, len) == 0)
+            return true;
+    return false;
+}
+
 static int set(struct options *o, const struct row *r, const char *value, const char *source, struct err_detail *detail)
 {
     char *field = (char *)o + r->offset;
@@ -92,6 +104,9 @@ static int set(struct options *o, const struct row *r, const char *value, const 
     }
         /* fall through */
     case TEXT:
+    case WORD:
+        if (r->kind == WORD && !one_of(r->value, value))
+            return err_set(detail, ROOM_E_INVALID, "%s: --%s is '%.100s', wanted %s", source, r->name, value, r->value);
         if (strlen(value) >= OPTIONS_TEXT)
             return err_set(detail, ROOM_E_TOO_BIG, "%s: --%s is longer than %d characters", source, r->name,
                            OPTIONS_TEXT - 1);
@@ -247,6 +262,26 @@ static const char *config_path(int argc, char **argv)
     return getenv("ROOMD_CONFIG");
 }
 
+/* What a single option cannot show to be wrong. */
+static int check(const struct options *o, struct err_detail *detail)
+{
+    const struct {
+        const char *name, *path;
+    } files[] = {{"creds", o->creds}, {"tls-ca", o->tls_ca}, {"tls-cert", o->tls_cert}, {"tls-key", o->tls_key}};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (files[i].path[0] && access(files[i].path, R_OK) != 0)
+            return err_set(detail, ROOM_E_NOT_FOUND, "--%s is '%.200s', which cannot be read: %s", files[i].name,
+                           files[i].path, strerror(errno));
+    if (!o->tls_cert[0] != !o->tls_key[0])
+        return err_set(detail, ROOM_E_INVALID, "--tls-cert and --tls-key belong together: give both or none");
+    if (2 * o->heartbeat_ms > o->server_ttl_ms)
+        return err_set(detail, ROOM_E_INVALID,
+                       "--heartbeat-interval %lld ms is more than half of --server-ttl %lld ms: the entry would expire "
+                       "between two heartbeats",
+                       (long long)o->heartbeat_ms, (long long)o->server_ttl_ms);
+    return 0;
+}
+
 int options_read(struct options *o, int argc, char **argv, enum options_action *action, struct err_detail *detail)
 {
     memset(o, 0, sizeof(*o));
@@ -260,7 +295,9 @@ int options_read(struct options *o, int argc, char **argv, enum options_action *
         rc = read_file(o, path, detail);
     if (!rc)
         rc = read_env(o, detail);
-    return rc ? rc : read_flags(o, argc, argv, action, detail);
+    if (!rc)
+        rc = read_flags(o, argc, argv, action, detail);
+    return rc || *action == OPTIONS_HELP || *action == OPTIONS_VERSION ? rc : check(o, detail);
 }
 
 void options_help(void)
@@ -268,7 +305,8 @@ void options_help(void)
     char env[64];
     printf("Usage: roomd [OPTION...]\n\nA node of a game-room cluster on NATS. With no options it joins the cluster on this "
            "machine's NATS.\n\nEvery option can also be an environment variable (ROOMD_LISTEN for --listen) or a line\n"
-           "`listen = 0.0.0.0:7400` in the file given with --config. TIME is 500ms, 5s or 2m.\n\n");
+           "`listen = 0.0.0.0:7400` in the file given with --config. A flag overrules the environment, and that the file; what can be\n"
+           "repeated is gathered from all three. TIME is 500ms, 5s or 2m.\n\n");
     for (int i = 0; i < ROWS; i++) {
         printf("  --%s %s\n      %s", rows[i].name, rows[i].value, rows[i].help);
         if (rows[i].fallback[0] && rows[i].kind != BOOL)
@@ -286,6 +324,7 @@ void options_print(const struct options *o)
         const char *field = (const char *)o + rows[i].offset;
         switch (rows[i].kind) {
         case TEXT:
+        case WORD:
             printf("%s = %s\n", rows[i].name, field);
             break;
         case BOOL:
@@ -297,10 +336,14 @@ void options_print(const struct options *o)
         case DURATION:
             printf("%s = %lldms\n", rows[i].name, (long long)*(const int64_t *)(const void *)field);
             break;
-        case LIST:
-            for (size_t k = 0; k < *(const size_t *)(const void *)((const char *)o + rows[i].count_offset); k++)
+        case LIST: {
+            size_t count = *(const size_t *)(const void *)((const char *)o + rows[i].count_offset);
+            for (size_t k = 0; k < count; k++)
                 printf("%s = %s\n", rows[i].name, field + k * OPTIONS_TEXT);
+            if (count == 0)
+                printf("# %s = %s\n", rows[i].name, rows[i].value); /* an empty line of it would be refused */
             break;
+        }
         }
     }
 }

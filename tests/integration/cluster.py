@@ -1,12 +1,12 @@
-"""Three nats-servers and any number of real roomd nodes for the tests written in Python.
+"""One or three nats-servers and any number of real roomd nodes for the tests written in Python.
 
 Decides how nodes are started, found and ended; knows nothing of what a test wants to see. Invariant: every process it
 started is a child that dies with the test, and is ended by its process id only.
 """
 import asyncio
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,18 +14,57 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'tools', 'lib'))
-from nats_cluster import Cluster as NatsCluster, die_with_parent  # noqa: E402
-import websockets  # noqa: E402
+from nats_cluster import Cluster as NatsCluster, die_with_parent, free_ports  # noqa: E402
+from transport import WebSocketJson  # noqa: E402
 
 DEADLINE = 20
 
 
+class OneNats:
+    """A single nats-server with JetStream: quicker to start than three, for what does not need them."""
+
+    def __init__(self, folder, binary=None, options=()):
+        self.folder, self.servers, self.options = folder, [], options
+        self.binary = NatsCluster(folder, binary).binary
+
+    def start(self, attempts=3):
+        for _ in range(attempts):  # another process may take the port between our look and the server's bind
+            port, = free_ports(1)
+            os.makedirs(self.folder, exist_ok=True)
+            with open(os.path.join(self.folder, 'out'), 'wb') as out:
+                process = subprocess.Popen([self.binary, '-a', '127.0.0.1', '-p', str(port), '-js', '-sd', self.folder,
+                                           *self.options],
+                                           stdout=out, stderr=out, preexec_fn=die_with_parent)
+            self.servers = [{'process': process, 'url': f'nats://127.0.0.1:{port}'}]
+            end = time.monotonic() + DEADLINE
+            while process.poll() is None and time.monotonic() < end:
+                try:
+                    socket.create_connection(('127.0.0.1', port), 1).close()
+                    return
+                except OSError:
+                    time.sleep(0.01)
+            self.stop()
+        raise AssertionError('nats-server does not start: ' + open(os.path.join(self.folder, 'out')).read()[-500:])
+
+    def urls(self):
+        return [s['url'] for s in self.servers]
+
+    def stop(self):
+        for s in self.servers:
+            s['process'].kill()
+            s['process'].wait()
+        self.servers = []
+
+
 class Node:
-    def __init__(self, roomd, name, urls, folder, *options):
+    """One roomd. `urls` None: no --nats. `listen` and `server_id` can be overruled by `options`, the last one wins."""
+
+    def __init__(self, roomd, name, urls, folder, *options, environ=None):
         self.name = name
         self.log = open(os.path.join(folder, name + '.log'), 'ab')
+        nats = ['--nats', ','.join(urls)] if urls else []
         self.process = subprocess.Popen(
-            [roomd, '--server-id', name, '--listen', '127.0.0.1:0', '--nats', ','.join(urls), *options],
+            [roomd, '--server-id', name, '--listen', '127.0.0.1:0', *nats, *options], env=environ,
             stdout=subprocess.PIPE, stderr=self.log, preexec_fn=die_with_parent)
         self.port = None
 
@@ -39,6 +78,22 @@ class Node:
     def kill(self, signum=signal.SIGKILL):
         os.kill(self.process.pid, signum)
 
+    def logged(self):
+        with open(self.log.name, encoding='utf-8') as f:
+            return f.read()
+
+    def resident(self):
+        """Resident bytes of the process."""
+        with open(f'/proc/{self.process.pid}/statm', encoding='ascii') as f:
+            return int(f.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+    async def ended(self, timeout=DEADLINE):
+        """Waits for the process; its exit code."""
+        async def over():
+            return self.process.poll() is not None
+        await until(over, f'the end of {self.name}', timeout)
+        return self.process.returncode
+
     def close(self):
         if self.process.poll() is None:
             self.kill(signal.SIGCONT)
@@ -48,12 +103,12 @@ class Node:
 
 
 class World:
-    """`with World(roomd, nodes=3) as w:` - w.nats, w.nodes, w.urls."""
+    """`with World(roomd, nodes=3) as w:` - w.nats, w.nodes, w.urls. `nats`: NatsCluster or OneNats."""
 
-    def __init__(self, roomd, nodes=3, options=()):
+    def __init__(self, roomd, nodes=3, options=(), nats=NatsCluster, binary=None):
         self.roomd, self.count, self.options = roomd, nodes, options
         self.folder = tempfile.TemporaryDirectory(prefix='roomd-test-')
-        self.nats = NatsCluster(os.path.join(self.folder.name, 'nats'))
+        self.nats = nats(os.path.join(self.folder.name, 'nats'), binary)
         self.nodes = []
 
     def __enter__(self):
@@ -69,7 +124,21 @@ class World:
         return self
 
     def node(self, name, *options):
+        """A node that is started but not waited for; whoever wants it ended with the world appends it to w.nodes."""
         return Node(self.roomd, name, self.urls, self.folder.name, *self.options, *options)
+
+    async def add(self, name, *options):
+        """One more node, ready."""
+        node = self.node(name, *options)
+        self.nodes.append(node)
+        return await asyncio.get_running_loop().run_in_executor(None, node.wait_ready)
+
+    async def drop(self, node):
+        """Ends a node gracefully and forgets it."""
+        node.kill(signal.SIGTERM)
+        await node.ended()
+        node.close()
+        self.nodes.remove(node)
 
     def __exit__(self, *args):
         if args and args[0]:
@@ -84,39 +153,63 @@ class World:
 
 
 class Player:
-    """A WebSocket client that is not ours, speaking the JSON encoding."""
+    """A client that is not ours: any of the three transports, WebSocket with JSON unless told otherwise."""
 
-    def __init__(self, name, node, can=('relay',)):
+    def __init__(self, name, node, can=('relay',), over=WebSocketJson):
         self.name, self.node, self.can, self.request, self.inbox = name, node, list(can), 0, []
+        self.over = over()
 
     async def __aenter__(self):
-        self.ws = await websockets.connect(f'ws://127.0.0.1:{self.node.port}/ws', subprotocols=['roomd.v1.json'],
-                                           ping_interval=None)
+        await self.over.connect(self.node.port)
         await self.say(op='hello', v=1, player=self.name, can=self.can)
         self.welcome = await self.hear('welcome')
         return self
 
     async def __aexit__(self, *_):
-        await self.ws.close()
+        await self.over.close()
 
     async def say(self, **frame):
-        await self.ws.send(json.dumps(frame))
+        await self.over.send(frame)
 
     async def hear(self, *ops, timeout=DEADLINE):
-        """The next frame with one of these ops; others wait in the inbox."""
+        """The next frame with one of these ops; others wait in the inbox. `closed` is the op of the connection's end."""
         for i, frame in enumerate(self.inbox):
             if frame['op'] in ops:
                 return self.inbox.pop(i)
         while True:
-            frame = json.loads(await asyncio.wait_for(self.ws.recv(), timeout))
+            frame = await asyncio.wait_for(self.over.recv(), timeout) or {'op': 'closed'}
             if frame['op'] in ops:
                 return frame
+            if frame['op'] == 'closed':
+                raise AssertionError(f'{self.name} was disconnected while waiting for {ops}; heard before: {self.inbox}')
             self.inbox.append(frame)
 
     async def join(self, **frame):
         self.request += 1
         await self.say(op='join', id=self.request, **frame)
         return await self.hear('joined', 'redirect', 'error')
+
+    async def joined(self, **frame):
+        """join() that must end in a seat."""
+        answer = await self.join(**frame)
+        assert answer['op'] == 'joined', (frame, answer)
+        return answer
+
+    async def refused(self, **frame):
+        """join() that must be refused: the code."""
+        answer = await self.join(**frame)
+        assert answer['op'] == 'error' and answer['id'] == self.request, (frame, answer)
+        return answer['code']
+
+    async def send(self, room, n, data):
+        """A message and its acknowledgement, or the error that came instead."""
+        await self.say(op='send', room=room, n=n, data=data)
+        return await self.hear('sent', 'error')
+
+    async def leave(self, room):
+        self.request += 1
+        await self.say(op='leave', id=self.request, room=room)
+        return await self.hear('left')
 
 
 async def until(condition, what, timeout=DEADLINE):

@@ -121,7 +121,7 @@ async def bad_requests(w):
             assert answer.get('code') == code, (frame, answer)
         await eve.say(op='dance')
         assert (await eve.hear('error'))['code'] == 'unknown_op'
-        await eve.ws.send('{"op":')
+        await eve.over.ws.send('{"op":')
         assert (await eve.hear('error'))['code'] == 'bad_frame'
         await eve.say(op='send', room=77, n=1, data=1)
         assert (await eve.hear('error'))['code'] == 'not_found'

@@ -1,8 +1,9 @@
-"""A NATS client of some lines, for tests that look at subjects as a stranger would: subscribe and request, nothing else.
+"""A NATS client of some lines, for tests that look at subjects as a stranger would: subscribe, request, read a bucket.
 
 Decides nothing about roomd. It speaks the published text protocol of NATS, so that the tests share no code with the nodes.
 """
 import asyncio
+import base64
 import json
 import time
 
@@ -54,6 +55,25 @@ class Watcher:
 
     async def ctl(self, server, **request):
         return json.loads(await self.request(f'server.{server}.ctl', json.dumps(request).encode()))
+
+    async def kv(self, bucket, key):
+        """The value of a key as (revision, JSON), read from the stream's leader; None when there is none."""
+        ask = json.dumps({'last_by_subj': f'$KV.{bucket}.{key}'}).encode()
+        answer = json.loads(await self.request(f'$JS.API.STREAM.MSG.GET.KV_{bucket}', ask))
+        found = answer.get('message')
+        if not found or not found.get('data'):
+            return None
+        return found['seq'], json.loads(base64.b64decode(found['data']))
+
+    async def keys(self, bucket):
+        """Every key that was written, deleted ones included."""
+        answer = json.loads(await self.request(f'$JS.API.STREAM.INFO.KV_{bucket}', b'{"subjects_filter":">"}'))
+        return [s.split('.', 2)[2] for s in answer['state'].get('subjects') or {}]
+
+    async def values(self, bucket):
+        """All live entries: {key: JSON}."""
+        found = {key: await self.kv(bucket, key) for key in await self.keys(bucket)}
+        return {key: value[1] for key, value in found.items() if value}
 
     def events(self, subject):
         return [(at, json.loads(body)) for at, s, body in self.heard if s == subject]

@@ -373,6 +373,25 @@ Test(client_bytes, a_kicked_client_stays_away)
     put_away(&p, c);
 }
 
+Test(client_bytes, a_server_that_stops_is_a_lost_home)
+{
+    struct peer p = peer_open();
+    struct room_client *c = client_to(&p);
+    struct buf out;
+    seat(&p, c);
+    buf_init(&out, &alloc_libc, 65536);
+    PUT(&out, kicked, .reason = wire_str("server_stopping"));
+    peer_write(&p, out.data, out.len);
+    run_until(c, "reconnecting;");
+    cr_assert_str_eq(said, "left 1 server_stopping;reconnecting;");
+    close(p.fd);
+    p.fd = -1;
+    greet(&p, c, "node-2");
+    run_until(c, "welcome node-2;");
+    buf_deinit(&out);
+    put_away(&p, c);
+}
+
 Test(client_bytes, what_cannot_work_is_refused_at_the_door)
 {
     struct room_client *c = NULL;
