@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, SURE_AFTER = 2, UNLISTED_TRIES = 2 };
+enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, PAUSE_MAX_MS = 400, SURE_AFTER = 2,
+       UNLISTED_TRIES = 2 };
 
 static void proceed(struct core *c, struct join *j);
 
@@ -30,14 +31,17 @@ static void fail(struct core *c, struct join *j, int code)
     join_answer(c, j, &(struct core_answer){.code = code, .room = j->call.room, .type = j->call.type});
 }
 
-/* Tries again a little later: a NATS server that dies takes the calls on it along, and is replaced within milliseconds. */
+/* Tries again a little later, each time a little longer: a NATS server that dies takes the calls on it along, and is
+ * replaced within milliseconds; a dead owner's room is free, or elsewhere, half a second after. */
 static void pause(struct core *c, struct join *j)
 {
     if (mono_reached(c->now, j->deadline)) {
         fail(c, j, ROOM_E_UNAVAILABLE);
         return;
     }
-    j->due = mono_add_ms(c->now, PAUSE_MS);
+    int ms = PAUSE_MS << (j->pauses < 8 ? j->pauses : 8);
+    j->pauses++;
+    j->due = mono_add_ms(c->now, ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS);
     j->next = c->paused;
     c->paused = j;
 }
@@ -68,9 +72,7 @@ void join_deinit(struct core *c)
 
 static void ask_leader(struct core *c, struct join *j)
 {
-    if (j->tries++ >= TRIES_MAX)
-        fail(c, j, ROOM_E_UNAVAILABLE);
-    else if (!op_get(c, OP_JOIN, j, STEP_LEADER, NULL, j->call.room.s))
+    if (!op_get(c, OP_JOIN, j, STEP_LEADER, NULL, j->call.room.s))
         fail(c, j, ROOM_E_FULL);
 }
 
@@ -220,10 +222,10 @@ void join_call_done(struct core *c, const struct op *op, const struct core_answe
             return;
         }
         if ((nobody_there(a->code) && a->code != ROOM_E_FULL) || a->code == ROOM_E_NOT_FOUND) {
-            bool early = j->confirmed && a->code == ROOM_E_NOT_FOUND;
+            bool confirmed = j->confirmed;
             j->confirmed = false;
-            if (early)
-                pause(c, j); /* the owner has won the name and does not know it yet, or has just given it up */
+            if (confirmed)
+                pause(c, j); /* it has just died, or has won the name and does not know it yet, or has just given it up */
             else
                 ask_leader(c, j);
             return;
@@ -254,9 +256,9 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
     }
     view_put_room(&c->view, ev->room, ev->revision);
     const struct view_server *v = view_server(&c->view, ev->room->owner.s);
-    if (!v || v->info.status == SERVER_DOWN || j->tries >= TRIES_MAX)
-        fail(c, j, ROOM_E_UNAVAILABLE);
-    else {
+    if (!v || v->info.status == SERVER_DOWN) {
+        pause(c, j); /* its room is taken over or taken off the list in a moment */
+    } else {
         j->confirmed = true;
         reserve(c, j, ev->room->owner.s);
     }

@@ -126,7 +126,7 @@ struct join {
     enum core_join_mode mode;
     struct core_call call;
     uint8_t *options;
-    int tries, unlisted;
+    int tries, unlisted, pauses;
     bool confirmed;  /* the leader has just named the owner that is being asked */
     struct id tried; /* the allocator or target that did not take it */
 };

@@ -99,12 +99,20 @@ async def node_killed(w, watch):
         w.nodes[0].kill()
         killed = time.monotonic()
 
+        async def join_at_once():  # waits for the verdict instead of failing
+            async with Player('hasty', w.nodes[2]) as hasty:
+                return await hasty.join(mode='join_or_create', type='relay', room_id=f'doomed-{k}'), time.monotonic()
+        hasty = asyncio.create_task(join_at_once())
+
         async def offline():
             return watch.events('server.node-1.offline')
         at, event = (await until(offline, 'server.node-1.offline'))[0]
         print(f'   declared down {at - killed:.2f} s after kill -9')
         assert at - killed < 2, at - killed
         assert event['reason'] == 'dead'
+        again, at = await hasty
+        print(f'   its room is made anew {at - killed:.2f} s after')
+        assert again['op'] == 'joined' and again['epoch'] > answer['epoch'] and at - killed < 2, (again, at - killed)
         left = await far.hear('left')
         assert left['reason'] in ('server_lost', 'room_lost'), left
         for i in range(20):

@@ -45,6 +45,41 @@ Test(core_join, a_full_room_moves_the_request_on)
     world_end(&w);
 }
 
+/* The owner that is asked for a seat is not there. */
+static void nobody(struct world *w)
+{
+    world_answer(w, world_take_call(w, CORE_CALL_RESERVE)->token, (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+}
+
+Test(core_join, a_dead_owners_room_is_waited_for_but_not_for_ever)
+{
+    struct world w;
+    int asked = 0, ms = 0;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    struct room_info r = world_room("r", "b", "01B");
+    world_room_entry(&w, r);
+    world_want(&w, 1, CORE_JOIN_OR_CREATE, "r", "duel");
+    struct core_fx *fx;
+    while (!(fx = world_find(&w, CORE_FX_JOIN_RESULT)) && ms < 10000) {
+        struct core_fx *call = world_find(&w, CORE_FX_CALL), *get;
+        if (call) {
+            cr_assert_eq(call->call.kind, CORE_CALL_RESERVE, "nobody makes a second room of this name");
+            world_answer(&w, call->token, (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+            asked++;
+        } else if ((get = world_find(&w, CORE_FX_GET_ROOM))) {
+            world_kv(&w, get->token, CORE_KV_OK, w.revision, NULL, &r);
+        } else {
+            world_run(&w, 50);
+            ms += 50;
+        }
+    }
+    cr_assert(fx && fx->answer.code == ROOM_E_UNAVAILABLE);
+    cr_assert(ms >= 3000 && ms < 4000, "%d ms", ms);
+    cr_assert(asked < 30, "%d calls", asked);
+    world_end(&w);
+}
+
 Test(core_join, a_join_asks_the_view_then_the_leader_then_gives_up)
 {
     struct world w;
@@ -54,14 +89,15 @@ Test(core_join, a_join_asks_the_view_then_the_leader_then_gives_up)
     world_room_entry(&w, r);
     world_want(&w, 1, CORE_JOIN, "r", "");
     for (int i = 0; i < 3; i++) { /* a NATS server that dies takes a call or two along */
-        world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token,
-                     (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+        nobody(&w);
         if (i < 2)
-            world_run(&w, 100);
+            world_run(&w, 150);
     }
     world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, w.revision, NULL, &r);
-    world_answer(&w, world_take_call(&w, CORE_CALL_RESERVE)->token,
-                 (struct core_answer){.code = ROOM_E_NO_RESPONDERS});
+    nobody(&w);
+    cr_assert_null(world_find(&w, CORE_FX_JOIN_RESULT), "the leader lists it: its owner may have died a moment ago");
+    world_run(&w, 400);
+    nobody(&w);
     world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_NOT_FOUND, 0, NULL, NULL);
     cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_NOT_FOUND);
     world_end(&w);
