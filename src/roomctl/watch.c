@@ -158,5 +158,7 @@ enum ctl_exit ctl_watch(struct conn *conn, const struct options *o)
             ctl_say("%s", conn->logs[logs]);
         conn->log_count = logs = 0;
     }
+    conn->on_other = NULL;
+    conn->other_arg = NULL;
     return w.failed ? CTL_FAILED : CTL_DONE;
 }

@@ -89,6 +89,15 @@ Test(core_view, the_open_list_is_right_after_every_operation)
         operations(1, n);
 }
 
+static bool sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return true;
+#else
+    return false;
+#endif
+}
+
 Test(core_view, look_up_among_50000_rooms)
 {
     struct view v;
@@ -100,14 +109,18 @@ Test(core_view, look_up_among_50000_rooms)
         view_put_room(&v, &r, 1);
     }
     int found = 0;
-    struct mono from = time_mono_now();
-    for (int i = 0; i < 200000; i++) {
-        snprintf(id, sizeof(id), "room-%d", (int)(i * 7919LL % 50000));
-        found += view_room(&v, id) != NULL;
+    double best = 1e9; /* of 20 rounds: other work on the machine is not ours to measure */
+    for (int round = 0; round < 20; round++) {
+        struct mono from = time_mono_now();
+        for (int i = 0; i < 10000; i++) {
+            snprintf(id, sizeof(id), "room-%d", (int)((round * 10000 + i) * 7919LL % 50000));
+            found += view_room(&v, id) != NULL;
+        }
+        double us = (double)(time_mono_now().us - from.us) / 10000;
+        best = us < best ? us : best;
     }
-    double us = (double)(time_mono_now().us - from.us) / 200000;
     cr_assert_eq(found, 200000);
-    fprintf(stderr, "look-up among 50000 rooms: %.3f us\n", us);
-    cr_assert_lt(us, 5.0);
+    fprintf(stderr, "look-up among 50000 rooms: %.3f us\n", best);
+    cr_assert_lt(best, sanitized() ? 20.0 : 1.0);
     view_deinit(&v);
 }
