@@ -354,6 +354,11 @@ static void turn(struct bus_nats *b)
     bury(b, now_us, false);
     report_lost(b);
     int unsent = nats_up(b) ? natsConnection_Buffered(b->nc) : 0;
+    if (unsent > 0) {
+        /* Now, not when the adapter has asked the loop whether the socket takes it: a turn and two system calls less. */
+        natsConnection_ProcessWriteEvent(b->nc);
+        unsent = natsConnection_Buffered(b->nc);
+    }
     atomic_store(&b->unsent, unsent > 0 ? (size_t)unsent : 0);
     if (b->stopping && (unsent <= 0 || now_us >= b->stop_us))
         uv_stop(&b->loop);

@@ -114,6 +114,7 @@ struct watch {
     struct nats_sub *live;
     struct watch_key *keys;
     bool listing;
+    bool full;           /* the next listing is asked for: it hands out every entry */
     bool settled;        /* the second listing after a disturbance has been made */
     struct nats_sub *list;
     uint32_t list_no;

@@ -107,6 +107,7 @@ static void complete(struct bus_nats *b, struct watch *w)
     w->due_us = nats_now_us() + (w->settled ? MINUTE_US + (int64_t)rng_below(&b->rng, (uint64_t)JITTER_US)
                                             : SOON_US + (int64_t)rng_below(&b->rng, (uint64_t)SOON_US));
     w->settled = true;
+    w->full = false;
 }
 
 static const char *header(natsMsg *msg, const char *name)
@@ -130,14 +131,30 @@ static struct watch_key *key_of(struct watch *w, const char *name)
     return key;
 }
 
-static void announce(struct bus_nats *b, struct watch *w, struct watch_key *key, uint64_t revision, natsMsg *msg)
+static bool is_deleted(natsMsg *msg)
 {
     const char *operation = header(msg, "KV-Operation");
-    bool deleted = (operation && (strcmp(operation, "DEL") == 0 || strcmp(operation, "PURGE") == 0)) ||
-                   header(msg, "Nats-Marker-Reason");
+    return (operation && (strcmp(operation, "DEL") == 0 || strcmp(operation, "PURGE") == 0)) ||
+           header(msg, "Nats-Marker-Reason");
+}
+
+/* The receiver has this entry. With 50,000 of them, handing all out again every minute would keep its loop busy for a good
+ * part of a second each time, with everything else behind it in the queue. */
+static void keep(struct bus_nats *b, struct watch *w, struct watch_key *key, natsMsg *msg)
+{
+    struct bus_event ev = {.kind = BUS_EV_KEPT, .bucket = nats_strip(b, w->bucket), .key = key->key,
+                           .revision = key->revision};
+    if (is_deleted(msg) || nats_emit(b, &ev, false))
+        key->seen = w->list_no;
+    else
+        spoil(b, w, BUSY_US);
+}
+
+static void announce(struct bus_nats *b, struct watch *w, struct watch_key *key, uint64_t revision, natsMsg *msg)
+{
     struct bus_event ev = {.kind = BUS_EV_ENTRY, .bucket = nats_strip(b, w->bucket), .key = key->key,
                            .revision = revision};
-    if (!deleted) {
+    if (!is_deleted(msg)) {
         ev.data = (const uint8_t *)natsMsg_GetData(msg);
         ev.len = (size_t)natsMsg_GetDataLength(msg);
         if (!ev.data)
@@ -196,6 +213,8 @@ void watch_listed(struct bus_nats *b, uint32_t number, uint32_t list_no, natsMsg
         w->listed = revision;
     if (!key)
         spoil(b, w, RETRY_US);
+    else if (revision == key->revision && !w->full)
+        keep(b, w, key, msg);
     else if (revision >= key->revision)
         announce(b, w, key, revision, msg);
     if (pending == 0 && w->listing)
@@ -232,6 +251,7 @@ void watch_open(struct bus_nats *b, const char *bucket)
     char subject[NATS_SUBJECT_SIZE];
     for (struct watch *w = b->watches; w; w = w->next)
         if (strcmp(w->bucket, bucket) == 0) {
+            w->full = true;
             spoil(b, w, 0);
             return;
         }

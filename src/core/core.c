@@ -21,7 +21,7 @@ struct core *core_create(const struct core_config *config, struct mono now, stru
         return NULL;
     c->config = *config;
     c->alloc = config->alloc;
-    c->now = c->next_reap_scan = now;
+    c->now = c->next_reap_scan = c->next_relist[0] = c->next_relist[1] = now;
     c->wall = wall;
     rng_init(&c->rng, config->seed);
     view_init(&c->view, c->alloc);
@@ -112,7 +112,7 @@ void core_drop_options(struct core *c, struct core_call *call, uint8_t *options)
     call->options_len = 0;
 }
 
-enum { CANDIDATES_MAX = 256 };
+enum { CANDIDATES_MAX = 256, RELIST_MS = 30000 };
 
 static int by_id(const struct place_candidate *a, const struct place_candidate *b)
 {
@@ -206,6 +206,18 @@ static void room_entry(struct core *c, const struct core_event *ev)
     owner_entry(c, ev->room, ev->revision, deleted);
 }
 
+/* The bus has told it, and the view has lost it (no memory at that moment) or never understood it. */
+static void kept(struct core *c, const struct core_event *ev)
+{
+    if (!ev->key || view_keep(&c->view, ev->rooms, ev->key, ev->revision) || !mono_reached(c->now, c->next_relist[ev->rooms]))
+        return;
+    struct core_fx *fx = core_fx(c, CORE_FX_RELIST);
+    if (!fx)
+        return;
+    fx->rooms = ev->rooms;
+    c->next_relist[ev->rooms] = mono_add_ms(c->now, RELIST_MS);
+}
+
 static void call(struct core *c, const struct core_event *ev)
 {
     if (ev->call->kind == CORE_CALL_CREATE)
@@ -289,6 +301,7 @@ static void dispatch(struct core *c, const struct core_event *ev)
     case CORE_EV_SYNCED:       view_sync_end(&c->view, ev->rooms); return;
     case CORE_EV_SERVER_ENTRY: server_entry(c, ev); return;
     case CORE_EV_ROOM_ENTRY:   room_entry(c, ev); return;
+    case CORE_EV_KEPT:         kept(c, ev); return;
     case CORE_EV_BEAT:         beat(c, ev->server); return;
     case CORE_EV_PINGED:       self_reached(c); return;
     case CORE_EV_PING_DONE:    ping_done(c, ev); return;

@@ -84,6 +84,7 @@ enum core_event_kind {
     CORE_EV_SYNCED,       /* and has ended */
     CORE_EV_SERVER_ENTRY, /* server, revision; server.status 0: deleted */
     CORE_EV_ROOM_ENTRY,   /* room, revision; room.state 0: deleted */
+    CORE_EV_KEPT,         /* rooms, key, revision: in a listing, an entry told before that is still the last */
     CORE_EV_BEAT,         /* server: a beat of another node (id, boot, counts, status) */
     CORE_EV_PINGED,       /* another node's liveness request was answered */
     CORE_EV_PING_DONE,    /* token, ping_result, boot, took_us */
@@ -111,6 +112,7 @@ struct core_event {
     int64_t took_us;
     const char *boot;
     const char *reason;
+    const char *key;
     const struct server_info *server;
     const struct room_info *room;
     const struct core_call *call;
@@ -118,6 +120,7 @@ struct core_event {
 };
 
 enum core_fx_kind {
+    CORE_FX_RELIST,      /* rooms: ask for a whole listing, an entry told before is not in the view */
     CORE_FX_PING,        /* token, server, timeout_ms */
     CORE_FX_CALL,        /* token, server, call, timeout_ms (server may be this node) */
     CORE_FX_CALL_REPLY,  /* req, answer */
@@ -148,6 +151,7 @@ struct core_fx {
     int timeout_ms;
     uint64_t token, req, expected;
     struct id server, room;
+    bool rooms;
     const char *reason; /* a static word */
     struct core_call call;
     struct core_answer answer;

@@ -150,6 +150,7 @@ struct core {
     bool more;          /* rooms are due that the last tick has left */
     uint32_t owner_ops; /* registry operations of owned rooms under way */
     struct map reaps; /* struct reap */
+    struct mono next_relist[2]; /* servers, rooms: not before then */
     struct mono next_reap_scan;
     struct id reap_at; /* the room the scan has come to; empty: none is under way */
     struct making *making;

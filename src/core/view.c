@@ -176,6 +176,24 @@ struct view_room *view_put_room(struct view *v, const struct room_info *info, ui
     return r;
 }
 
+bool view_keep(struct view *v, bool rooms, const char *id, uint64_t revision)
+{
+    struct view_server *s = rooms ? NULL : view_server(v, id);
+    struct view_room *r = rooms ? view_room(v, id) : NULL;
+    if (s && s->revision >= revision) {
+        s->sweep = v->sweep_servers;
+        return true;
+    }
+    if (!r || r->revision < revision)
+        return false;
+    r->sweep = v->sweep_rooms;
+    if (r->hidden || r->unknown) {
+        r->hidden = r->unknown = false; /* as the entry itself would */
+        view_reindex(v, r);
+    }
+    return true;
+}
+
 void view_del_room(struct view *v, const char *id, uint64_t revision)
 {
     struct view_room *r = view_room(v, id);

@@ -106,6 +106,8 @@ struct view_room *view_room(const struct view *v, const char *id);
 /* Takes over an entry read from the registry. An older revision than the one known changes nothing. NULL: no memory. */
 struct view_server *view_put_server(struct view *v, const struct server_info *info, uint64_t revision);
 struct view_room *view_put_room(struct view *v, const struct room_info *info, uint64_t revision);
+/* In a listing: the entry is still the last one. False: it is not known here. */
+bool view_keep(struct view *v, bool rooms, const char *id, uint64_t revision);
 /* `revision` is that of the delete marker; 0 removes whatever is there. */
 void view_del_server(struct view *v, const char *id, uint64_t revision);
 void view_del_room(struct view *v, const char *id, uint64_t revision);

@@ -328,6 +328,16 @@ static void on_bus(void *arg, const struct bus_event *ev)
     case BUS_EV_ENTRY:
         entry(n, ev);
         break;
+    case BUS_EV_KEPT: {
+        struct queued *q = step_event(n, CORE_EV_KEPT);
+        if (q && id_set(&q->room.id, ev->key))
+            q->ev.key = q->room.id.s;
+        if (q) {
+            q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
+            q->ev.revision = ev->revision;
+        }
+        break;
+    }
     case BUS_EV_LOST:
         if (n->config.log)
             LOG_WRN("messages were dropped on the way in", "sub=%u count=%llu", ev->sub,

@@ -26,7 +26,7 @@
 #include "wire/subject.h"
 #include "wire/wire_gen.h"
 
-enum { NODE_TICK_MS = 50, NODE_BUS_BUDGET = 1000, NODE_FRAME_MAX = 2 * 1024 * 1024, JOIN_WAIT_MS = 3000 };
+enum { NODE_TICK_MS = 50, NODE_BUS_BUDGET = 256, NODE_FRAME_MAX = 2 * 1024 * 1024, JOIN_WAIT_MS = 3000 };
 enum { SUB_BEATS = 1, SUB_PING, SUB_RPC, SUB_RELAY, SUB_CTL };
 
 /* What a token on the bus stands for: in its top four bits; the rest is the core's own token. */

@@ -149,6 +149,9 @@ static void self_fx(struct node *n, const struct core_fx *fx)
 static void perform(struct node *n, const struct core_fx *fx)
 {
     switch (fx->kind) {
+    case CORE_FX_RELIST:
+        (void)bus_kv_watch(n->bus, fx->rooms ? "rooms" : "servers"); /* if that fails, the next listing asks again */
+        return;
     case CORE_FX_PING:
         ping(n, fx);
         return;

@@ -40,6 +40,8 @@ enum bus_event_kind {
     BUS_EV_DONE,     /* token, result, revision, data */
     BUS_EV_SYNC,     /* bucket: a whole listing follows; keys not seen until BUS_EV_SYNCED do not exist */
     BUS_EV_ENTRY,    /* bucket, key, revision, data (NULL: deleted); older revisions than one seen are left out */
+    BUS_EV_KEPT,     /* bucket, key, revision: in a listing, instead of an entry that was handed out before and is still the
+                        last one; never in a listing that kv_watch() asked for */
     BUS_EV_SYNCED,   /* bucket: the listing is complete, changes follow */
     BUS_EV_LOST      /* messages of subscription `sub` were dropped (slow consumer); count in revision */
 };
@@ -126,7 +128,8 @@ static inline int bus_kv_bucket(struct bus *b, uint64_t token, const struct bus_
     return b->ops->kv_bucket(b, token, bucket, timeout_ms);
 }
 
-/* BUS_EV_SYNC, entries, BUS_EV_SYNCED now, after each reconnect, after a gap, and at least every minute. */
+/* BUS_EV_SYNC, entries, BUS_EV_SYNCED now, after each reconnect, after a gap, and at least every minute. Called again for the
+ * same bucket: a whole listing now. */
 static inline int bus_kv_watch(struct bus *b, const char *bucket)
 {
     return b->ops->kv_watch(b, bucket);

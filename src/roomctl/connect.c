@@ -89,15 +89,18 @@ static void on_event(void *arg, const struct bus_event *ev)
     case BUS_EV_SYNC:
         if (ours) {
             json_object_clear(c->listing);
-            c->listed = false;
+            c->listed = c->partial = false;
         }
+        return;
+    case BUS_EV_KEPT: /* a listing of the bus's own, not ours: that one follows */
+        c->partial |= ours;
         return;
     case BUS_EV_ENTRY:
         if (ours)
             on_entry(c, ev);
         return;
     case BUS_EV_SYNCED:
-        c->listed = c->listed || ours;
+        c->listed = c->listed || (ours && !c->partial);
         return;
     case BUS_EV_MESSAGE:
     case BUS_EV_LOST:

@@ -37,7 +37,7 @@ struct conn {
     struct conn_answer *waiting;
     json_t *listing; /* of one bucket while it is read: key -> {id, ...} */
     const char *listed_bucket;
-    bool listed;
+    bool listed, partial;
     bool out_of_memory;
     bus_handler *on_other; /* messages, up and down: for watch */
     void *other_arg;

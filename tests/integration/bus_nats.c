@@ -206,6 +206,14 @@ static void check_listing(const struct nats_harness *h)
     cr_assert(driver_until(r, &r->entries, had + 2, T));
     cr_assert_eq(r->revision[6], 0);
     cr_assert_eq(r->syncs, syncs, "changes came live, not by a listing");
+    cr_assert(driver_until(r, &r->synced, 2, 10000)); /* the bus lists again soon: nothing new */
+    cr_assert_eq(r->kept, KEYS - 1);
+    cr_assert_eq(r->wrongly_kept, 0);
+    cr_assert_eq(r->entries, had + 2);
+    cr_assert_eq(bus_kv_watch(r->bus, "many"), 0); /* asked for: everything */
+    cr_assert(driver_until(r, &r->synced, 3, T));
+    cr_assert_eq(r->kept, KEYS - 1);
+    cr_assert_eq(r->synced_entries, KEYS);
     shut(w);
     shut(r);
 }

@@ -63,6 +63,8 @@ struct sim_watch {
     uint64_t listing; /* number of the last listing asked for */
     bool live;        /* a listing was made for this connection: changes follow it */
     int64_t last_us;  /* order is kept */
+    bool full;        /* the next listing was asked for: nothing is left out of it */
+    struct map told;  /* key -> the revision handed out last, as a number */
 };
 
 struct sim_bus;
@@ -242,6 +244,8 @@ int sim_kv_put(struct bus *b, uint64_t token, const char *bucket, const char *ke
 int sim_kv_delete(struct bus *b, uint64_t token, const char *bucket, const char *key, uint64_t expected, int timeout_ms);
 /* After a reconnect: all watches list again. */
 void sim_kv_resync(struct sim_bus *b);
+/* Frees what the watches of a bus remember. */
+void sim_kv_forget(struct sim_bus *b);
 struct sim_bucket *sim_kv_find(struct world *w, const char *name);
 /* NULL: no such key now, or deleted. */
 const struct sim_kv_entry *sim_kv_look(const struct world *w, const struct sim_bucket *bucket, const char *key);

@@ -525,5 +525,6 @@ void sim_bus_destroy(struct sim_bus *b)
         next = o->next;
         free(o);
     }
+    sim_kv_forget(b);
     free(b);
 }

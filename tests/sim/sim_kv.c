@@ -74,6 +74,11 @@ static struct sim_watch *watch_of(struct sim_bus *b, const char *bucket)
 
 static void tell(struct sim_bus *b, const struct change *c)
 {
+    struct sim_watch *watch = watch_of(b, c->bucket);
+    if (watch && c->deleted)
+        map_del(&watch->told, c->key);
+    else if (watch)
+        map_put(&watch->told, c->key, (void *)(uintptr_t)c->revision);
     sim_bus_queue(b, &(struct bus_event){.kind = BUS_EV_ENTRY, .bucket = c->bucket, .key = c->key,
                                          .revision = c->revision, .data = c->deleted ? NULL : c->data, .len = c->len});
 }
@@ -129,10 +134,14 @@ static void land_listing(struct sim_bus *b, const void *body, size_t len)
     sim_bus_queue(b, &(struct bus_event){.kind = BUS_EV_SYNC, .bucket = watch->bucket});
     for (at += 32; at < end;) {
         const struct change *c = (const void *)at;
-        tell(b, c);
+        if (!watch->full && (uintptr_t)map_get(&watch->told, c->key) == c->revision)
+            sim_bus_queue(b, &(struct bus_event){.kind = BUS_EV_KEPT, .bucket = c->bucket, .key = c->key, .revision = c->revision});
+        else
+            tell(b, c);
         at += (sizeof(*c) + c->len + 7) / 8 * 8;
     }
     sim_bus_queue(b, &(struct bus_event){.kind = BUS_EV_SYNCED, .bucket = watch->bucket});
+    watch->full = false;
     ask_listing(b, watch, b->w->now_us + 60 * (int64_t)SIM_S);
 }
 
@@ -187,13 +196,24 @@ void sim_kv_resync(struct sim_bus *b)
     }
 }
 
+void sim_kv_forget(struct sim_bus *b)
+{
+    for (size_t i = 0; i < b->watch_count; i++)
+        map_deinit(&b->watches[i].told);
+}
+
 int sim_kv_watch(struct bus *base, const char *bucket)
 {
     struct sim_bus *b = (struct sim_bus *)base;
-    if (b->watch_count == SIM_BUCKETS_MAX)
+    struct sim_watch *watch = watch_of(b, bucket);
+    if (!watch && b->watch_count == SIM_BUCKETS_MAX)
         return ROOM_E_FULL;
-    struct sim_watch *watch = &b->watches[b->watch_count++];
-    snprintf(watch->bucket, sizeof(watch->bucket), "%s", bucket);
+    if (!watch) {
+        watch = &b->watches[b->watch_count++];
+        snprintf(watch->bucket, sizeof(watch->bucket), "%s", bucket);
+        map_init(&watch->told, &alloc_libc);
+    }
+    watch->full = true;
     if (b->attached)
         ask_listing(b, watch, b->w->now_us + world_between(b->w, 1, 20) * SIM_MS);
     return 0;

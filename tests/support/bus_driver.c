@@ -79,6 +79,11 @@ static void on_event(void *arg, const struct bus_event *ev)
         d->in_sync++;
         d->revision[key_number(ev->key)] = ev->data ? ev->revision : 0;
         break;
+    case BUS_EV_KEPT:
+        d->kept++;
+        d->wrongly_kept += d->revision[key_number(ev->key)] != ev->revision;
+        d->in_sync++;
+        break;
     case BUS_EV_SYNCED:
         d->synced++;
         d->synced_entries = d->in_sync;

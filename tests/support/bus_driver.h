@@ -29,6 +29,7 @@ struct driver {
     char last_reply[256];
     char last_data[256];
     size_t up, down, syncs, synced, entries, in_sync, synced_entries;
+    size_t kept, wrongly_kept; /* in listings: as told before, or not told before */
     uint64_t revision[DRIVER_KEYS]; /* by the number at the end of the key; 0: not there */
     bool echo;                      /* answer every message that has a reply subject with its own data */
     size_t logs;

@@ -48,7 +48,8 @@ static void random_event(struct chaos *k)
                                  .room = some(k, "rst0"), .type = world_id("duel"), .server = some(k, "abc0"),
                                  .epoch = rng_below(&k->rng, 3), .seats = (uint32_t)rng_below(&k->rng, 3),
                                  .seats_version = rng_below(&k->rng, 5), .max_players = (uint32_t)rng_below(&k->rng, 3)};
-    struct core_event ev = {.kind = (enum core_event_kind)rng_below(&k->rng, CORE_EV_STOP + (rng_below(&k->rng, 400) == 0)),
+    struct id key = some(k, "rst0");
+    struct core_event ev = {.key = key.s, .kind = (enum core_event_kind)rng_below(&k->rng, CORE_EV_STOP + (rng_below(&k->rng, 400) == 0)),
                             .token = rng_below(&k->rng, 20) ? k->tokens[rng_below(&k->rng, TOKENS)] : rng_next(&k->rng),
                             .req = rng_next(&k->rng), .revision = rng_below(&k->rng, 50),
                             .rooms = rng_below(&k->rng, 2), .ping_result = (enum core_ping_result)rng_below(&k->rng, 3),

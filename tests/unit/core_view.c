@@ -124,3 +124,49 @@ Test(core_view, look_up_among_50000_rooms)
     cr_assert_lt(best, sanitized() ? 20.0 : 1.0);
     view_deinit(&v);
 }
+
+static void kept(struct world *w, bool rooms, const char *key, uint64_t revision)
+{
+    world_step(w, (struct core_event){.kind = CORE_EV_KEPT, .rooms = rooms, .key = key, .revision = revision});
+}
+
+Test(core_view, a_listing_need_not_repeat_what_it_keeps)
+{
+    struct world w;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    uint64_t server = w.revision;
+    world_room_entry(&w, world_room("stays", "b", "01B"));
+    uint64_t stays = w.revision;
+    world_room_entry(&w, world_room("goes", "b", "01B"));
+    view_hide((struct view *)core_view(w.c), view_room(core_view(w.c), "stays"), true);
+    for (int rooms = 0; rooms < 2; rooms++) {
+        world_step(&w, (struct core_event){.kind = CORE_EV_SYNC, .rooms = rooms});
+        kept(&w, rooms, rooms ? "stays" : "b", rooms ? stays : server);
+        world_step(&w, (struct core_event){.kind = CORE_EV_SYNCED, .rooms = rooms});
+    }
+    cr_assert_not_null(view_server(core_view(w.c), "b"));
+    cr_assert_not_null(view_room(core_view(w.c), "stays"));
+    cr_assert_not(view_room(core_view(w.c), "stays")->hidden);
+    cr_assert_null(view_room(core_view(w.c), "goes"));
+    cr_assert_eq(world_count(&w, CORE_FX_RELIST), 0);
+    world_end(&w);
+}
+
+Test(core_view, what_was_lost_is_asked_for_again_but_not_without_end)
+{
+    struct world w;
+    world_begin(&w);
+    world_room_entry(&w, world_room("older", "b", "01B"));
+    kept(&w, true, "lost", 3);
+    kept(&w, true, "older", w.revision + 1);
+    cr_assert(world_take(&w, CORE_FX_RELIST)->rooms);
+    cr_assert_eq(world_count(&w, CORE_FX_RELIST), 0);
+    kept(&w, false, "lost", 3);
+    cr_assert_not(world_take(&w, CORE_FX_RELIST)->rooms);
+    world_run(&w, 31000);
+    world_clear(&w);
+    kept(&w, true, "lost", 3);
+    world_take(&w, CORE_FX_RELIST);
+    world_end(&w);
+}

@@ -70,44 +70,58 @@ struct trips {
     double echo[ROUNDS], ack[ROUNDS], same[ROUNDS], request[ROUNDS], across[ROUNDS], cross[ROUNDS], publish[ROUNDS];
 };
 
-static void report_trips(struct bench *b, struct trips *t)
+static int measure_trips(struct bench *b, struct players *here, struct players *there, struct trips *t)
 {
-    double e = stats_median(t->echo, b->rounds), r = stats_median(t->request, b->rounds);
-    table_add(&b->table, "floor: TCP echo through libuv", "us", e);
-    table_add(&b->table, "floor: NATS request and reply", "us", r);
-    table_add(&b->table, "floor: NATS publish", "msg/s", stats_median(t->publish, b->rounds));
-    table_ratio(&b->table, "echo (send to sent), same node", "us", stats_median(t->ack, b->rounds), "TCP echo", e, 2, false);
-    table_ratio(&b->table, "echo (send to sent), across nodes", "us", stats_median(t->across, b->rounds), "NATS request", r, 2.5,
-                false);
-    table_ratio(&b->table, "ping-pong of 2 players, same node", "us", stats_median(t->same, b->rounds), "2 x TCP echo", 2 * e, 2,
-                false);
-    table_ratio(&b->table, "ping-pong of 2 players, across nodes", "us", stats_median(t->cross, b->rounds), "NATS request", r,
-                2.5, false);
+    for (unsigned i = 0; i < b->rounds; i++) {
+        t->echo[i] = floors_echo_us(b->floors, b->trips);
+        t->ack[i] = players_ack_us(here, b->trips);
+        t->same[i] = pingpong(b, 0);
+        t->request[i] = floors_request_us(b->floors, b->trips);
+        t->across[i] = players_ack_us(there, b->trips);
+        t->cross[i] = pingpong(b, 1);
+        t->publish[i] = floors_publish_rate(b->floors, b->trips * 20);
+        if (t->echo[i] < 0 || t->ack[i] < 0 || t->same[i] < 0 || t->request[i] < 0 || t->across[i] < 0 || t->cross[i] < 0 ||
+            t->publish[i] < 0)
+            return -1;
+    }
+    return 0;
 }
 
-/* All on one processor: else the scheduler decides anew for each pair of processes whether a wake-up stays on the
- * processor (8 us for the echo) or goes to the other one (80 us), and a ratio says which it chose for which. */
+static void report_trips(struct bench *b, struct trips *one, struct trips *all)
+{
+    struct table *t = &b->table;
+    double e = stats_median(one->echo, b->rounds), r1 = stats_median(one->request, b->rounds),
+           r = stats_median(all->request, b->rounds), e2 = stats_median(all->echo, b->rounds);
+    table_add(t, "floor: TCP echo through libuv, one processor", "us", e);
+    table_ratio(t, "echo (send to sent), same node, one processor", "us", stats_median(one->ack, b->rounds), "TCP echo", e, 2,
+                false);
+    table_ratio(t, "ping-pong of 2 players, the same", "us", stats_median(one->same, b->rounds), "2 x TCP echo", 2 * e, 0, false);
+    table_ratio(t, "echo (send to sent), across nodes, the same", "us", stats_median(one->across, b->rounds), "NATS request", r1,
+                0, false);
+    table_add(t, "floor: NATS request and reply", "us", r);
+    table_add(t, "floor: NATS publish", "msg/s", stats_median(all->publish, b->rounds));
+    table_ratio(t, "echo (send to sent), across nodes", "us", stats_median(all->across, b->rounds), "NATS request", r, 2.5, false);
+    table_ratio(t, "ping-pong of 2 players, across nodes", "us", stats_median(all->cross, b->rounds), "2 TCP echo + NATS request",
+                2 * e2 + r, 0, false);
+}
+
+/* First with all on one processor: else the scheduler decides anew for each pair of processes whether a wake-up stays on the
+ * processor (8 us for the echo) or goes to the other one (80 us), and a ratio of two of them says which it chose for which.
+ * Across nodes five processes are involved, and what two processors make of it is what counts. */
 static int round_trips(struct bench *b)
 {
-    struct trips t;
+    struct trips one, all;
     struct players *here = counter_player(b, ROOM_CLIENT_LOCAL), *there = here ? counter_player(b, ROOM_CLIENT_RELAY) : NULL;
     int rc = there ? 0 : -1;
-    cluster_pin(&b->cluster, floors_echo_pid(b->floors), true);
-    for (unsigned i = 0; rc == 0 && i < b->rounds; i++) {
-        t.echo[i] = floors_echo_us(b->floors, b->trips);
-        t.ack[i] = players_ack_us(here, b->trips);
-        t.same[i] = pingpong(b, 0);
-        t.request[i] = floors_request_us(b->floors, b->trips);
-        t.across[i] = players_ack_us(there, b->trips);
-        t.cross[i] = pingpong(b, 1);
-        t.publish[i] = floors_publish_rate(b->floors, b->trips * 20);
-        if (t.echo[i] < 0 || t.ack[i] < 0 || t.same[i] < 0 || t.request[i] < 0 || t.across[i] < 0 || t.cross[i] < 0 ||
-            t.publish[i] < 0)
-            rc = -1;
+    if (rc == 0) {
+        cluster_pin(&b->cluster, floors_echo_pid(b->floors), true);
+        rc = measure_trips(b, here, there, &one);
+        cluster_pin(&b->cluster, floors_echo_pid(b->floors), false);
     }
-    cluster_pin(&b->cluster, floors_echo_pid(b->floors), false);
     if (rc == 0)
-        report_trips(b, &t);
+        rc = measure_trips(b, here, there, &all);
+    if (rc == 0)
+        report_trips(b, &one, &all);
     players_close(here);
     players_close(there);
     return rc;
@@ -266,8 +280,6 @@ static int broadcast(struct bench *b, const struct cast *c)
 static int broadcasts(struct bench *b)
 {
     static const struct cast casts[] = {{"broadcast, 1 room of 100, one by one", 100, 100, 1, 2000, 0.8},
-                                        {"broadcast, 1 room of 100, two under way", 100, 100, 2, 2000, 0.8},
-                                        {"broadcast, 1 room of 100, four under way", 100, 100, 4, 2000, 0.8},
                                         {"broadcast, 1 room of 100, queued", 100, 100, WINDOW, 2000, 1},
                                         {"broadcast, 100 rooms of 10, queued", 1000, 10, WINDOW, 200, 0}};
     int rc = 0;
