@@ -89,7 +89,7 @@ struct reap {
     struct room_info info;
     uint64_t revision;
     struct mono due;
-    bool busy;
+    bool busy, told;
 };
 
 /* allocate.c */
@@ -152,6 +152,8 @@ struct core {
 struct core_fx *core_fx(struct core *c, enum core_fx_kind kind); /* NULL: no memory */
 /* Counts the room as handed out to the server chosen. */
 int core_place(struct core *c, const char *avoid, struct id *server_out);
+/* Creations that `server` was asked for end with `timeout` now: it is suspect or down. */
+void core_abandon_creates(struct core *c, const char *server);
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok);
 void core_drop_options(struct core *c, struct core_call *call, uint8_t *options);
 
