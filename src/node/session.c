@@ -242,7 +242,8 @@ void session_join_result(struct node *n, uint64_t req, struct request *r, const 
     }
     s->joining--;
     if (a->code) {
-        session_error(n, s, r->frame_id, a->code, NULL);
+        session_error(n, s, r->frame_id, a->code,
+                      a->code == ROOM_E_FULL ? "every server is at its limit of rooms; try again later" : NULL);
         return;
     }
     if (here) {
