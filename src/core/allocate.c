@@ -86,8 +86,9 @@ static void make(struct core *c, struct wanting *w)
     id_set(&m->room, room);
     m->next = c->making;
     c->making = m;
-    if (core_place(c, NULL, &m->server) != 0)
-        made(c, m, ROOM_E_UNAVAILABLE);
+    int code = core_place(c, NULL, &m->server);
+    if (code)
+        made(c, m, code);
     else if (!call_create(c, m))
         made(c, m, ROOM_E_FULL);
 }

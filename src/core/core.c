@@ -130,14 +130,18 @@ static void insert(struct place_candidate *list, size_t *n, const struct place_c
     list[i] = *c;
 }
 
-static struct view_server *place(struct core *c, const char *avoid)
+/* NULL and a reason: `full` when somebody could serve but for its capacity. */
+static struct view_server *place(struct core *c, const char *avoid, int *why)
 {
     struct place_candidate list[CANDIDATES_MAX];
     size_t n = 0;
+    *why = ROOM_E_UNAVAILABLE;
     for (struct map_iter it = map_first(&c->view.servers); it.value; map_next(&it)) {
         const struct view_server *v = it.value;
         bool local = strcmp(it.key, c->self.info.id.s) == 0;
         bool able = local ? self_serves(c) : view_server_usable(v) && v->info.status == SERVER_UP;
+        if (able)
+            *why = ROOM_E_FULL;
         insert(list, &n,
                &(struct place_candidate){.id = v->info.id.s, .region = v->info.region, .local = local,
                                          .eligible = able && (!avoid || strcmp(avoid, it.key) != 0),
@@ -154,9 +158,10 @@ static struct view_server *place(struct core *c, const char *avoid)
 
 int core_place(struct core *c, const char *avoid, struct id *server_out)
 {
-    struct view_server *v = place(c, avoid);
+    int why;
+    struct view_server *v = place(c, avoid, &why);
     if (!v)
-        return ROOM_E_UNAVAILABLE;
+        return why;
     *server_out = v->info.id;
     v->handed_out++;
     return ROOM_E_OK;
@@ -192,8 +197,10 @@ static void server_entry(struct core *c, const struct core_event *ev)
     const struct view_server *v = view_server(&c->view, info->id.s);
     bool was_up = v && v->info.status != SERVER_DOWN;
     view_put_server(&c->view, info, ev->revision);
-    if (was_up && info->status == SERVER_DOWN)
+    if (was_up && info->status == SERVER_DOWN) {
         member_server_gone(c, info);
+        core_abandon_creates(c, info->id.s);
+    }
 }
 
 static void room_entry(struct core *c, const struct core_event *ev)
@@ -248,6 +255,24 @@ static void ping_done(struct core *c, const struct core_event *ev)
         member_probe_done(c, &op, ev);
     else
         member_ping_done(c, &op, ev);
+}
+
+/* Nobody waits for a creation on a server that has gone silent: its deadline is made for a slow registry, not for that.
+ * What the server may still make of it is made again elsewhere under the same id, and the registry knows one of them. */
+void core_abandon_creates(struct core *c, const char *server)
+{
+    const struct core_answer late = {.code = ROOM_E_TIMEOUT};
+    for (size_t i = 0; i < c->ops_cap; i++) {
+        const struct op *at = &c->ops[i];
+        if ((at->kind != OP_MAKE && at->kind != OP_JOIN) || at->step != CORE_CALL_CREATE ||
+            strcmp(at->server.s, server) != 0)
+            continue;
+        struct op op = op_end(c, (uint64_t)at->generation << 32 | (i + 1));
+        if (op.kind == OP_MAKE)
+            allocate_made(c, &op, &late);
+        else
+            join_call_done(c, &op, &late);
+    }
 }
 
 static void call_done(struct core *c, const struct core_event *ev)
@@ -363,6 +388,7 @@ struct core_route core_route(struct core *c, const char *room, const char *type)
     const struct view_room *r = room ? view_room(&c->view, room) : NULL;
     struct core_route route = {.kind = CORE_ROUTE_UNAVAILABLE};
     const struct view_server *to;
+    int why;
     if (r) {
         const struct view_server *v = view_server(&c->view, r->info.owner.s);
         route.server = r->info.owner;
@@ -374,11 +400,11 @@ struct core_route core_route(struct core *c, const char *room, const char *type)
             route.reason = "the room's server does not answer";
     } else if (!type) {
         route.reason = "no such room";
-    } else if ((to = place(c, NULL))) { /* only a question: nothing is handed out */
+    } else if ((to = place(c, NULL, &why))) { /* only a question: nothing is handed out */
         route.kind = CORE_ROUTE_CREATE;
         route.server = to->info.id;
     } else {
-        route.reason = "no server can take a room now";
+        route.reason = why == ROOM_E_FULL ? "every server is at its limit of rooms" : "no server can take a room now";
     }
     return route;
 }

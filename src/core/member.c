@@ -114,6 +114,7 @@ static void failed(struct core *c, struct peer *p, struct mono since, bool silen
     if (v && !v->suspect && p->failures >= SUSPECT_AFTER) {
         v->suspect = true;
         view_reindex_server(&c->view, p->id.s);
+        core_abandon_creates(c, p->id.s);
     }
     int wait = p->silent ? c->config.hang_ms : c->config.detect_ms;
     if (!p->judging && p->failures >= SUSPECT_AFTER && mono_diff_ms(p->first_fail, c->now) >= wait &&

@@ -35,6 +35,17 @@ static int place_in_rank(const struct core *c, const char *room)
     return before;
 }
 
+static void tell(struct core *c, struct reap *p)
+{
+    struct core_fx *fx = p->told ? NULL : core_fx(c, CORE_FX_ROOM_GONE);
+    if (!fx)
+        return;
+    fx->room = p->info.id;
+    fx->server = p->info.owner;
+    fx->reason = "room_lost";
+    p->told = true;
+}
+
 static void add(struct core *c, const struct view_room *r)
 {
     if (map_get(&c->reaps, r->info.id.s) || c->reaps.count >= REAPS_MAX || !r->revision)
@@ -50,12 +61,8 @@ static void add(struct core *c, const struct view_room *r)
         alloc_put(c->alloc, p, sizeof(*p));
         return;
     }
-    struct core_fx *fx = core_fx(c, CORE_FX_ROOM_GONE);
-    if (fx) {
-        fx->room = r->info.id;
-        fx->server = r->info.owner;
-        fx->reason = "room_lost";
-    }
+    if (!no_entry) /* a server's entry may only be late: nobody is told before its time is over too */
+        tell(c, p);
 }
 
 static void finish(struct core *c, struct reap *p)
@@ -100,6 +107,7 @@ void reap_tick(struct core *c)
         }
         p->info = r->info;
         p->revision = r->revision;
+        tell(c, p);
         p->busy = op_del(c, OP_REAP, p, 0, NULL, p->info.id.s, p->revision);
     }
 }

@@ -95,7 +95,7 @@ struct reap {
     struct room_info info;
     uint64_t revision;
     struct mono due;
-    bool busy;
+    bool busy, told;
 };
 
 /* allocate.c */
@@ -165,6 +165,8 @@ struct core_fx *core_fx(struct core *c, enum core_fx_kind kind); /* NULL: no mem
 int core_place(struct core *c, const char *avoid, struct id *server_out);
 /* How long to wait for a create: a generated id needs no registry, so that silence means a node in trouble. */
 int core_create_ms(const struct core *c, const struct core_call *call);
+/* Creations that `server` was asked for end with `timeout` now: it is suspect or down. */
+void core_abandon_creates(struct core *c, const char *server);
 uint8_t *core_keep_options(struct core *c, struct core_call *call, bool *ok);
 void core_drop_options(struct core *c, struct core_call *call, uint8_t *options);
 

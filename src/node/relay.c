@@ -255,7 +255,10 @@ void relay_room_gone(struct node *n, const char *room, const char *server, const
     struct relayed *r = map_get(&n->relayed, room);
     for (struct place *p = r ? r->first : NULL, *next; p; p = next) {
         next = p->room_next;
-        if (strcmp(p->server.s, server) == 0)
-            session_place_drop(n, p, reason, true);
+        if (strcmp(p->server.s, server) != 0)
+            continue;
+        struct wire_link_leave leave = {.session = p->session->id, .room = p->room, .reason = wire_str(reason)};
+        link_send(n, server, WIRE_OP_LINK_LEAVE, &leave); /* if the room lives after all, its seat must not stay taken */
+        session_place_drop(n, p, reason, true);
     }
 }

@@ -238,6 +238,8 @@ static const char *why_no_seat(int code)
         return "no server can seat you now: all are full, or the registry is electing a leader; try again in a second";
     case ROOM_E_NOT_FOUND:
         return "no such room: its id is wrong or it has ended; use mode create or join_or_create to make one";
+    case ROOM_E_FULL:
+        return "every server is at its limit of rooms; try again later";
     case ROOM_E_EXISTS:
         return "a room of this id exists already; use mode join or join_or_create to enter it";
     default:

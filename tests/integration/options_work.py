@@ -44,7 +44,7 @@ async def registry_options(w):
                 assert ann.welcome['servers'] == ['play.example.com:7777'] and ann.welcome['server'] == 'alpha', ann.welcome
                 for _ in range(3):
                     await ann.joined(mode='create', type='relay')
-                assert await ann.refused(mode='create', type='relay') == 'unavailable'
+                assert await ann.refused(mode='create', type='relay') == 'full'
             info = json.loads(await watch.request('$JS.API.STREAM.INFO.KV_opt_servers'))['config']
             assert info['max_age'] == 4_000_000_000 and info['num_replicas'] == 1, info
 

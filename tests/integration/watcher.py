@@ -53,6 +53,9 @@ class Watcher:
         self.writer.write(f'PUB {subject} {inbox} {len(body)}\r\n'.encode() + body + b'\r\n')
         return await asyncio.wait_for(future, timeout)
 
+    def publish(self, subject, body, reply=''):
+        self.writer.write(f'PUB {subject} {reply} {len(body)}\r\n'.encode() + body + b'\r\n')
+
     async def ctl(self, server, **request):
         return json.loads(await self.request(f'server.{server}.ctl', json.dumps(request).encode()))
 
