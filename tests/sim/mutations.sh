@@ -7,6 +7,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${1:-$root/build}" && pwd)
 seeds=${2:-300}
+msgpack=$(pkg-config --libs msgpack-c 2> /dev/null || pkg-config --libs msgpack) # the newer name, the older one
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rc=0
@@ -35,7 +36,7 @@ mutate() { # name, guarantee, file, sed expression
     # The mutant comes first, so that the archive's own member of that name is never pulled in.
     ${CC:-cc} -o "$work/sim" "$work/mutant.o" "$build"/tests/sim/sim.p/*.o -Wl,--start-group "$build"/src/node/libnode.a \
         "$build"/src/room/libroom.a "$build"/src/core/libcore.a "$build"/src/wire/libwire.a "$build"/src/base/libbase.a \
-        -Wl,--end-group -lxxhash -lmsgpackc -lm -ldl 2> "$work/link" ||
+        -Wl,--end-group -lxxhash $msgpack -lm -ldl 2> "$work/link" ||
         { echo "BROKEN   $1: $(head -n 1 "$work/link")"; rc=1; return; }
     caught "$1" "$2" "$work/sim"
 }
