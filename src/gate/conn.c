@@ -18,10 +18,12 @@ static bool is_open(const struct conn *c)
     return c->state == CONN_TCP || c->state == CONN_WS;
 }
 
+/* Who has spoken is answered first: an acknowledgement does not stand in line behind a broadcast to the whole room. */
 static void mark_dirty(struct conn *c)
 {
     if (!c->dirty.next)
-        link_add(&c->gate->dirty, &c->dirty);
+        link_add(c->spoke ? c->gate->dirty.next : &c->gate->dirty, &c->dirty);
+    c->spoke = false;
 }
 
 static void empty(struct buf *b)
@@ -110,6 +112,7 @@ void conn_frame(struct conn *c, enum gate_encoding encoding, const uint8_t *data
 {
     struct gate *g = c->gate;
     g->stats.frames_in++;
+    c->spoke = true;
     g->handler.frame(g->handler.arg, c->id, encoding, data, len);
 }
 

@@ -64,6 +64,7 @@ struct conn {
     bool opened;        /* the handler knows it */
     bool established;
     bool writing;       /* `busy` is with libuv */
+    bool spoke;         /* sent a frame, and has had no answer queued since */
     bool paused;        /* not reading: over the soft limit */
     bool eof;
     bool shut;          /* our side is shut down */
