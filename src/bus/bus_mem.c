@@ -281,8 +281,20 @@ static bool emit_entry(struct bus_mem *m, struct mem_bucket *k, const char *key,
     return emit(m, &ev, false);
 }
 
+static void forget_deleted(struct bus_mem *m, struct mem_bucket *k)
+{
+    for (struct map_iter it = map_first(&k->entries); it.value; map_next(&it)) {
+        struct mem_entry *e = it.value;
+        if (!e->deleted || !mono_reached(m->now, mono_add_ms(e->written, BUS_KEEP_DELETED_MS)))
+            continue;
+        (void)map_del(&k->entries, it.key);
+        alloc_put(m->alloc, e, e->size);
+    }
+}
+
 static void list(struct bus_mem *m, struct mem_bucket *k)
 {
+    forget_deleted(m, k);
     bool fits = emit(m, &(struct bus_event){.kind = BUS_EV_SYNC, .bucket = k->name}, false);
     for (struct map_iter it = map_first(&k->entries); fits && it.value; map_next(&it))
         fits = emit_entry(m, k, it.key, it.value);

@@ -17,6 +17,7 @@ enum {
     DEFAULT_QUEUE_BYTES = 64 << 20,
     DEFAULT_OPS = 16384,
     DEFAULT_WAIT_MS = 5000,
+    DEFAULT_LIST_MS = 60000,
     MAX_TIMEOUT_MS = 3600000
 };
 
@@ -327,6 +328,8 @@ static int set_config(struct bus_nats *b, const struct bus_nats_config *config, 
     c->max_queue_count = c->max_queue_count ? c->max_queue_count : DEFAULT_QUEUE_COUNT;
     c->max_queue_bytes = c->max_queue_bytes ? c->max_queue_bytes : DEFAULT_QUEUE_BYTES;
     c->max_ops = c->max_ops ? c->max_ops : DEFAULT_OPS;
+    c->list_ms = c->list_ms > 0 ? c->list_ms : DEFAULT_LIST_MS;
+    c->keep_deleted_ms = c->keep_deleted_ms > 0 ? c->keep_deleted_ms : BUS_KEEP_DELETED_MS;
     return 0;
 }
 

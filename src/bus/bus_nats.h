@@ -36,6 +36,8 @@ struct bus_nats_config {
     size_t max_queue_count;    /* messages waiting for the loop; 262144 */
     size_t max_queue_bytes;    /* the same in bytes, in each direction; 64 MiB */
     size_t max_ops;            /* requests open at once; 16384 */
+    int64_t list_ms;           /* a followed bucket is listed anew at least this often; 60000 */
+    int64_t keep_deleted_ms;   /* a followed bucket forgets deletions after this; BUS_KEEP_DELETED_MS */
     void (*wake)(void *arg);   /* events wait: called from the bus's threads, must only signal (uv_async_send) */
     void *wake_arg;
     /* Something an operator should know (permission violation, slow consumer). On the loop thread, in bus_drain(). */

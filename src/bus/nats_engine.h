@@ -102,6 +102,7 @@ struct op {
 
 struct watch_key {
     uint64_t revision;
+    int64_t gone_us;   /* a deletion's marker, first seen at this time; 0: there is a value */
     uint32_t seen; /* number of the listing in which it was seen last */
     UT_hash_handle hh;
     char key[];

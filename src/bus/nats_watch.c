@@ -8,6 +8,9 @@
  * Listing: a short-lived consumer without acknowledgements that is sent the last entry of every key: one round trip for the
  * whole bucket. It may sit on a replica that lags a little, hence the check against the newest revision known, and the
  * second listing soon after. Expired entries are noticed by the minute listing only.
+ *
+ * A deletion leaves a marker in the stream, one for each key that ever was. A marker seen for keep_deleted_ms is purged, by
+ * whoever follows the bucket; by then nobody can have missed it. The newest one stays: it says how new the bucket is.
  */
 #include "bus/nats_engine.h"
 
@@ -18,9 +21,9 @@
 
 #include "bus/nats_kv.h"
 
-enum { BODY_MAX = 2048, STALE_TRIES = 5 };
+enum { BODY_MAX = 2048, STALE_TRIES = 5, PURGES_MAX = 1000 /* in one listing */ };
 
-static const int64_t MINUTE_US = 50000000, JITTER_US = 10000000, SOON_US = 2000000, PATIENCE_US = 5000000,
+static const int64_t JITTER_PART = 6, SOON_US = 2000000, PATIENCE_US = 5000000,
                      RETRY_US = 500000, GAP_US = 100000, BUSY_US = 50000;
 
 static struct watch *find(struct bus_nats *b, uint32_t number)
@@ -78,14 +81,29 @@ static void begin(struct bus_nats *b, struct watch *w)
     buf_deinit(&body);
 }
 
-static void sweep(struct watch *w)
+/* Up to the marker and no further: what has been written to the key since stays. */
+static void purge(struct bus_nats *b, const struct watch *w, const struct watch_key *key)
+{
+    char subject[NATS_SUBJECT_SIZE], body[NATS_SUBJECT_SIZE + 64];
+    snprintf(subject, sizeof subject, "$JS.API.STREAM.PURGE.KV_%s", w->bucket);
+    int len = snprintf(body, sizeof body, "{\"filter\":\"$KV.%s.%s\",\"seq\":%" PRIu64 "}", w->bucket, key->key,
+                       key->revision + 1);
+    (void)nats_send(b, subject, NULL, body, (size_t)len); /* not done: the next listing shows it again */
+}
+
+/* Forgets what this listing did not show, and what has been gone for long enough. */
+static void sweep(struct bus_nats *b, struct watch *w)
 {
     struct watch_key *key, *tmp;
+    int64_t long_gone = nats_now_us() - b->config.keep_deleted_ms * 1000;
+    int left = PURGES_MAX;
     HASH_ITER(hh, w->keys, key, tmp)
     {
         if (key->seen < w->list_no) {
             HASH_DEL(w->keys, key);
             free(key);
+        } else if (key->gone_us && key->gone_us <= long_gone && key->revision < w->newest && left-- > 0) {
+            purge(b, w, key);
         }
     }
 }
@@ -101,10 +119,11 @@ static void complete(struct bus_nats *b, struct watch *w)
         spoil(b, w, BUSY_US);
         return;
     }
-    sweep(w);
+    sweep(b, w);
     w->stale_tries = 0;
     end_list(b, w);
-    w->due_us = nats_now_us() + (w->settled ? MINUTE_US + (int64_t)rng_below(&b->rng, (uint64_t)JITTER_US)
+    int64_t every_us = b->config.list_ms * 1000, jitter_us = every_us / JITTER_PART;
+    w->due_us = nats_now_us() + (w->settled ? every_us - (int64_t)rng_below(&b->rng, (uint64_t)jitter_us)
                                             : SOON_US + (int64_t)rng_below(&b->rng, (uint64_t)SOON_US));
     w->settled = true;
     w->full = false;
@@ -166,6 +185,7 @@ static void announce(struct bus_nats *b, struct watch *w, struct watch_key *key,
     }
     key->revision = revision;
     key->seen = w->list_no;
+    key->gone_us = ev.data ? 0 : nats_now_us();
     if (revision > w->newest)
         w->newest = revision;
 }

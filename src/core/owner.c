@@ -416,6 +416,14 @@ static void taken(struct core *c, struct owned *o, const struct room_info *info,
     forget(c, o);
 }
 
+/* Above every epoch the name ever had: each took a write, and the registry's revisions only grow. The deletion's own
+ * revision says it, or, when that is forgotten already (BUS_KEEP_DELETED_MS), what has been heard of since. */
+static uint64_t first_epoch(const struct core *c, uint64_t deleted)
+{
+    uint64_t heard = c->view.rooms_revision;
+    return (deleted > heard ? deleted : heard) + 2;
+}
+
 static void read_done(struct core *c, struct owned *o, const struct core_event *ev)
 {
     if (ev->kv_result == CORE_KV_UNKNOWN) {
@@ -430,7 +438,7 @@ static void read_done(struct core *c, struct owned *o, const struct core_event *
             disposed(c, o);
         } else if (o->state == OWNED_CLAIMING) {
             o->revision = ev->revision;
-            o->info.epoch = ev->revision + 2;
+            o->info.epoch = first_epoch(c, ev->revision);
             write_entry(c, o);
         } else {
             mark(c, o);

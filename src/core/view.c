@@ -144,10 +144,16 @@ void view_del_server(struct view *v, const char *id, uint64_t revision)
     view_reindex_server(v, gone.s);
 }
 
+static void heard(struct view *v, uint64_t revision)
+{
+    v->rooms_revision = revision > v->rooms_revision ? revision : v->rooms_revision;
+}
+
 struct view_room *view_put_room(struct view *v, const struct room_info *info, uint64_t revision)
 {
     struct view_room *r = view_room(v, info->id.s);
     struct view_type *t = type_of(v, &info->type);
+    heard(v, revision);
     if (!t || (!r && !(r = add_room(v, &info->id))))
         return NULL;
     r->sweep = v->sweep_rooms;
@@ -197,6 +203,7 @@ bool view_keep(struct view *v, bool rooms, const char *id, uint64_t revision)
 void view_del_room(struct view *v, const char *id, uint64_t revision)
 {
     struct view_room *r = view_room(v, id);
+    heard(v, revision);
     if (!r || (revision && revision < r->revision))
         return;
     if (r->open)

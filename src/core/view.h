@@ -93,6 +93,7 @@ struct view {
     struct map rooms;   /* struct view_room */
     struct map types;   /* struct view_type */
     uint32_t sweep_servers, sweep_rooms;
+    uint64_t rooms_revision; /* the highest heard of */
     bool servers_synced, rooms_synced; /* a whole listing has been seen since the start */
 };
 

@@ -65,6 +65,9 @@ typedef void bus_handler(void *arg, const struct bus_event *event);
 
 #define BUS_ANY_REVISION UINT64_MAX /* kv_put, kv_delete: whatever is there */
 
+/* A deleted key's revision can be read for at least this long; then the key counts as never written. */
+enum { BUS_KEEP_DELETED_MS = 10 * 60 * 1000 };
+
 struct bus_bucket {
     const char *name;
     int64_t ttl_ms; /* 0: entries stay */

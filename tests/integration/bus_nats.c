@@ -218,6 +218,43 @@ static void check_listing(const struct nats_harness *h)
     shut(r);
 }
 
+/* Deletions are forgotten after a while, or the stream would hold every key that ever was; nothing else is. */
+static void check_forgetting(const struct nats_harness *h)
+{
+    struct driver *d = calloc(1, sizeof *d);
+    struct err_detail detail = {""};
+    struct bus_nats_config config = {.urls = h->urls, .name = "test", .list_ms = 300, .keep_deleted_ms = 400};
+    cr_assert_eq(driver_open(d, &config, &detail), 0, "%s", detail.text);
+    cr_assert(driver_until(d, &d->up, 1, T));
+    make_bucket(d, 1, "gone", 0);
+    cr_assert_eq(put(d, 2, "gone", "old", 0, "x"), BUS_OK);
+    cr_assert_eq(put(d, 3, "gone", "reborn", 0, "x"), BUS_OK);
+    for (uint64_t i = 0; i < 3; i++) {
+        const char *key = i == 0 ? "old" : i == 1 ? "reborn" : "last";
+        cr_assert_eq(bus_kv_delete(d->bus, 4 + i, "gone", key, BUS_ANY_REVISION, T), 0);
+        cr_assert_eq(ends(d, 4 + i), BUS_OK);
+        if (i == 1)
+            cr_assert_eq(put(d, 8, "gone", "last", 0, "x"), BUS_OK);
+    }
+    cr_assert_eq(get(d, 9, "gone", "old"), BUS_NOT_FOUND);
+    cr_assert_eq(d->done[9].revision, d->done[4].revision, "remembered at first");
+    cr_assert_eq(bus_kv_watch(d->bus, "gone"), 0);
+    cr_assert(driver_until(d, &d->synced, 1, T));
+    cr_assert_eq(put(d, 10, "gone", "reborn", 0, "again"), BUS_OK);
+    cr_assert_eq(bus_kv_delete(d->bus, 11, "gone", "last", BUS_ANY_REVISION, T), 0);
+    cr_assert_eq(ends(d, 11), BUS_OK);
+    uint64_t token = 20, end = (uint64_t)time_mono_now().us + 30000000;
+    do {
+        cr_assert_eq(get(d, ++token, "gone", "old"), BUS_NOT_FOUND);
+    } while (d->done[token].revision != 0 && (uint64_t)time_mono_now().us < end && token < 15000);
+    cr_assert_eq(d->done[token].revision, 0, "forgotten");
+    cr_assert(driver_until(d, &d->synced, d->synced + 3, 20000));
+    cr_assert_eq(get(d, 12, "gone", "reborn"), BUS_OK);
+    cr_assert_eq(get(d, 13, "gone", "last"), BUS_NOT_FOUND);
+    cr_assert_eq(d->done[13].revision, d->done[11].revision, "the newest stays: it says how new the bucket is");
+    shut(d);
+}
+
 static void check_prefix(const struct nats_harness *h)
 {
     struct driver *a = open_at(h, "red"), *b = open_at(h, "blue"), *plain = open_at(h, NULL);
@@ -293,6 +330,7 @@ static void all_checks(int servers)
     check_close(&h);
     check_latency(&h);
     check_listing(&h);
+    check_forgetting(&h);
     nats_harness_stop(&h);
 }
 

@@ -97,6 +97,26 @@ Test(bus_mem, compare_and_set)
     cr_assert_eq(put(9, "k", 0, "again"), BUS_OK);
 }
 
+Test(bus_mem, a_deletion_is_forgotten_in_time)
+{
+    cr_assert_eq(bus_kv_bucket(d.bus, 1, &(struct bus_bucket){.name = "b"}, 100), 0);
+    cr_assert_eq(bus_kv_watch(d.bus, "b"), 0);
+    pass(0);
+    cr_assert_eq(put(2, "k", 0, "x"), BUS_OK);
+    cr_assert_eq(put(3, "stays", 0, "x"), BUS_OK);
+    cr_assert_eq(bus_kv_delete(d.bus, 4, "b", "k", BUS_ANY_REVISION, 100), 0);
+    pass(BUS_KEEP_DELETED_MS - 60000);
+    cr_assert_eq(bus_kv_get(d.bus, 5, "b", "k", 100), 0);
+    pass(120000);
+    cr_assert_eq(d.done[5].revision, d.done[4].revision);
+    cr_assert_eq(bus_kv_get(d.bus, 6, "b", "k", 100), 0);
+    cr_assert_eq(bus_kv_get(d.bus, 7, "b", "stays", 100), 0);
+    pass(0);
+    cr_assert_eq(d.done[6].result, BUS_NOT_FOUND);
+    cr_assert_eq(d.done[6].revision, 0);
+    cr_assert_eq(d.done[7].result, BUS_OK);
+}
+
 Test(bus_mem, watch_tells_changes_at_once_and_expiry_within_a_minute)
 {
     cr_assert_eq(bus_kv_bucket(d.bus, 1, &(struct bus_bucket){.name = "b", .ttl_ms = 1000}, 100), 0);

@@ -23,6 +23,20 @@ Test(core_owner, a_name_used_before_gets_an_epoch_above_all_earlier_ones)
     world_end(&w);
 }
 
+Test(core_owner, a_forgotten_deletion_does_not_bring_an_old_epoch_back)
+{
+    struct world w;
+    world_begin(&w);
+    struct room_info gone = {.id = world_id("hall")};
+    world_step(&w, (struct core_event){.kind = CORE_EV_ROOM_ENTRY, .room = &gone, .revision = 40});
+    world_create(&w, 5, "hall", false);
+    name_is_free(&w, 0);
+    struct core_fx *put = world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert_eq(put->expected, 0);
+    cr_assert_eq(put->room_entry.epoch, 42);
+    world_end(&w);
+}
+
 Test(core_owner, a_named_room_starts_only_after_it_was_won)
 {
     struct world w;
