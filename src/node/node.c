@@ -300,6 +300,19 @@ static void message(struct node *n, const struct bus_event *ev)
     }
 }
 
+static bool is_listed(void *node, const char *id)
+{
+    const struct node *n = node;
+    return view_room(core_view(n->core), id) != NULL;
+}
+
+/* What a listing did not show any more has left the view without a word. */
+static void sweep_lobby(struct node *n)
+{
+    n->lobby_stale = false;
+    host_lobby_keep(n->host, is_listed, n, n->now);
+}
+
 static void on_bus(void *arg, const struct bus_event *ev)
 {
     struct node *n = arg;
@@ -323,6 +336,7 @@ static void on_bus(void *arg, const struct bus_event *ev)
         struct queued *q = step_event(n, ev->kind == BUS_EV_SYNC ? CORE_EV_SYNC : CORE_EV_SYNCED);
         if (q)
             q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
+        n->lobby_stale |= q && q->ev.rooms && ev->kind == BUS_EV_SYNCED;
         break;
     }
     case BUS_EV_ENTRY:
@@ -394,6 +408,8 @@ bool node_turn(struct node *n, struct mono now, struct wall wall)
     if (host_next_due(n->host, &due) && mono_reached(now, due))
         host_tick(n->host, now);
     step_run(n);
+    if (n->lobby_stale)
+        sweep_lobby(n);
     link_flush(n);
     bus_flush(n->bus);
     return events >= NODE_BUS_BUDGET || core_has_more(n->core) || (host_next_due(n->host, &due) && mono_reached(now, due));

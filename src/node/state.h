@@ -126,7 +126,7 @@ struct node {
     struct mono now, next_tick, next_beat;
     struct wall wall, started;
     struct queued *queue_first, **queue_last;
-    bool stepping, bus_up, listening, stopping, over, retry_buckets;
+    bool stepping, bus_up, listening, stopping, over, retry_buckets, lobby_stale;
     int buckets_ready;
     uint64_t last_serial, last_who, last_request, marker;
     struct umap conns;    /* conn -> session */

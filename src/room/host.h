@@ -196,5 +196,7 @@ struct lobby_entry {
     size_t metadata_len;
 };
 int host_lobby_change(struct host *h, const struct lobby_entry *entry, struct mono now);
+/* Removes every room of which `listed` says false: after a listing, which shows what went without a word. */
+void host_lobby_keep(struct host *h, bool (*listed)(void *arg, const char *id), void *arg, struct mono now);
 
 #endif

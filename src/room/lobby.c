@@ -236,6 +236,15 @@ int host_lobby_change(struct host *h, const struct lobby_entry *entry, struct mo
     return 0;
 }
 
+void host_lobby_keep(struct host *h, bool (*listed)(void *arg, const char *id), void *arg, struct mono now)
+{
+    for (struct map_iter it = map_first(&h->lobby->entries); it.value; map_next(&it)) {
+        struct lobby_entry gone = {.id = it.key, .removed = true};
+        if (!listed(arg, it.key))
+            (void)host_lobby_change(h, &gone, now); /* no memory to tell it: the next listing finds it again */
+    }
+}
+
 static int read_filter(const void *options, size_t len, struct filter *f)
 {
     struct mp_read r;
