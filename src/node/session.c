@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16, FRAME_BYTES_MAX = 1024 * 1024 };
+enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16, MESSAGE_MAX = 768 * 1024 /* what a link can carry */ };
 
 static bool json(struct node *n, const struct session *s)
 {
@@ -409,6 +409,10 @@ static void send_in(struct node *n, struct session *s, const struct wire_frame_s
     struct place *p = place_by_number(s, m->room);
     if (!p) {
         session_error(n, s, 0, ROOM_E_NOT_FOUND, "this session is in no room of that number");
+        return;
+    }
+    if (m->data.len > MESSAGE_MAX) {
+        session_error(n, s, 0, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
         return;
     }
     if (p->relayed) {

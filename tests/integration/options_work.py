@@ -156,6 +156,21 @@ async def limits_of_a_room(w):
         assert 'a frame is bigger than --send-queue' in n.logged()
 
 
+async def big_messages(w):
+    """max-frame raised: what fits between nodes arrives, what does not is refused alike on both sides."""
+    big = ('--max-frame', '2000000', '--send-queue', '8000000', '--prefer-local')
+    async with node(w, 'one', *big) as one, node(w, 'other', *big) as other, Player('ann', one, over=Tcp) as ann, \
+            Player('bob', other, over=Tcp) as bob:
+        here = await ann.joined(mode='create', type='relay', room_id='big')
+        there = await bob.joined(mode='join', type='relay', room_id='big')
+        assert there['via'] == 'relay', there
+        for p, seat, listener in ((ann, here, bob), (bob, there, ann)):
+            for n, (size, op) in enumerate(((700_000, 'sent'), (786_440, 'error'), (1_900_000, 'error'), (10, 'sent')), 1):
+                answer = await p.send(seat['room'], n, bytes(size))
+                assert answer['op'] == op and answer.get('code', 'too_big') == 'too_big', (size, answer)
+            assert [len((await listener.hear('message'))['data']) for _ in range(2)] == [700_000, 10]
+
+
 async def types(w):
     """room-type, type."""
     async with node(w, 'plain') as n, Player('ann', n) as ann:
@@ -278,7 +293,7 @@ async def creds(w):
 
 
 async def run(w):
-    for scene in (registry_options, limits_of_a_connection, limits_of_a_room, types, ways_to_a_room, logs, tls, creds):
+    for scene in (registry_options, limits_of_a_connection, limits_of_a_room, big_messages, types, ways_to_a_room, logs, tls, creds):
         begun = time.monotonic()
         await scene(w)
         print(f'ok {scene.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)
