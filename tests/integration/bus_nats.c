@@ -243,10 +243,11 @@ static void check_forgetting(const struct nats_harness *h)
     cr_assert_eq(put(d, 10, "gone", "reborn", 0, "again"), BUS_OK);
     cr_assert_eq(bus_kv_delete(d->bus, 11, "gone", "last", BUS_ANY_REVISION, T), 0);
     cr_assert_eq(ends(d, 11), BUS_OK);
-    uint64_t token = 20, end = (uint64_t)time_mono_now().us + 30000000;
+    uint64_t token = 20;
     do {
+        driver_turn(d, 20);
         cr_assert_eq(get(d, ++token, "gone", "old"), BUS_NOT_FOUND);
-    } while (d->done[token].revision != 0 && (uint64_t)time_mono_now().us < end && token < 15000);
+    } while (d->done[token].revision != 0 && token < 1000);
     cr_assert_eq(d->done[token].revision, 0, "forgotten");
     cr_assert(driver_until(d, &d->synced, d->synced + 3, 20000));
     cr_assert_eq(get(d, 12, "gone", "reborn"), BUS_OK);
