@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
+
 static const int64_t DUPLICATE_WINDOW_MS = 120000;
 
 void nats_kv_bucket_body(struct buf *out, const struct nats_kv_bucket *k)
@@ -43,43 +45,17 @@ void nats_kv_get_body(struct buf *out, const char *bucket, const char *key)
     buf_printf(out, "{\"last_by_subj\":\"$KV.%s.%s\"}", bucket, key);
 }
 
-static int base64_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* Owned, NUL-terminated beyond `len`; NULL: no memory or not base64. */
-static uint8_t *base64_decode(const char *s, size_t n, size_t *len)
+static uint8_t *decoded(const char *text, size_t n, size_t *len)
 {
-    uint8_t *out = malloc(n / 4 * 3 + 4);
-    uint32_t bits = 0;
-    int have = 0;
+    uint8_t *out = malloc(n / 4 * 3 + 1);
     *len = 0;
-    if (!out)
-        return NULL;
-    while (n > 0 && s[n - 1] == '=')
-        n--;
-    for (size_t i = 0; i < n; i++) {
-        int digit = base64_digit(s[i]);
-        if (digit < 0) {
-            free(out);
-            return NULL;
-        }
-        bits = bits << 6 | (uint32_t)digit;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[(*len)++] = (uint8_t)(bits >> have);
-        }
+    if (out && base64_decode(text, n, out, len)) {
+        out[*len] = 0;
+        return out;
     }
-    out[*len] = 0;
-    return out;
+    free(out);
+    return NULL;
 }
 
 static bool is_marker(json_t *message)
@@ -88,7 +64,7 @@ static bool is_marker(json_t *message)
     size_t len;
     if (!json_is_string(field))
         return false;
-    char *headers = (char *)base64_decode(json_string_value(field), json_string_length(field), &len);
+    char *headers = (char *)decoded(json_string_value(field), json_string_length(field), &len);
     bool marker = headers && (strstr(headers, "KV-Operation: DEL") || strstr(headers, "KV-Operation:DEL") ||
                               strstr(headers, "KV-Operation: PURGE") || strstr(headers, "KV-Operation:PURGE") ||
                               strstr(headers, "Nats-Marker-Reason:"));
@@ -104,7 +80,7 @@ static void parse_message(json_t *message, struct nats_kv_answer *a)
     a->deleted = is_marker(message);
     if (a->deleted)
         return;
-    a->data = base64_decode(json_is_string(field) ? json_string_value(field) : "", json_string_length(field), &a->len);
+    a->data = decoded(json_is_string(field) ? json_string_value(field) : "", json_string_length(field), &a->len);
     if (!a->data)
         a->valid = false;
 }

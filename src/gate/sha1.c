@@ -64,18 +64,3 @@ void sha1(const void *data, size_t len, uint8_t out[SHA1_BYTES])
     for (int i = 0; i < SHA1_BYTES; i++)
         out[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
 }
-
-void sha1_base64(const uint8_t digest[SHA1_BYTES], char out[SHA1_BASE64_SIZE])
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *to = out;
-    for (int i = 0; i < SHA1_BYTES; i += 3) {
-        uint32_t v = (uint32_t)digest[i] << 16 | (uint32_t)digest[i + 1] << 8;
-        v |= i + 2 < SHA1_BYTES ? digest[i + 2] : 0;
-        *to++ = digits[v >> 18];
-        *to++ = digits[v >> 12 & 63];
-        *to++ = digits[v >> 6 & 63];
-        *to++ = i + 2 < SHA1_BYTES ? digits[v & 63] : '=';
-    }
-    *to = 0;
-}

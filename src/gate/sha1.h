@@ -7,10 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHA1_BYTES = 20, SHA1_BASE64_SIZE = 29 };
+enum { SHA1_BYTES = 20, SHA1_BASE64_SIZE = 29 /* the digest as base64, with a NUL */ };
 
 void sha1(const void *data, size_t len, uint8_t out[SHA1_BYTES]);
-/* The digest as base64 and a NUL. */
-void sha1_base64(const uint8_t digest[SHA1_BYTES], char out[SHA1_BASE64_SIZE]);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/base64.h"
 #include "gate/http.h"
 #include "gate/sha1.h"
 #include "gate/state.h"
@@ -87,7 +88,7 @@ static bool reply_upgrade(struct conn *c, const struct http_request *r)
     const struct http_text *key = http_field(r, "Sec-WebSocket-Key");
     int n = snprintf(text, sizeof text, "%.*s%s", (int)key->len, key->s, WS_GUID);
     sha1(text, (size_t)n, digest);
-    sha1_base64(digest, accept);
+    base64_text(digest, sizeof digest, accept);
     const char *protocol = choose_protocol(c, r);
     n = snprintf(text, sizeof text,
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "wire/base64.h"
+#include "base/base64.h"
 #include "wire/json_read.h"
 #include "wire/json_write.h"
 #include "wire/mp_read.h"

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "wire/base64.h"
+#include "base/base64.h"
 #include "wire/json_write.h"
 #include "wire/mp_write.h"
 #include "wire/utf8.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/base64.h"
+#include "base/base64.h"
 #include "wire/mp_read.h"
 #include "wire/mp_write.h"
 #include "wire/utf8.h"

@@ -1,5 +1,5 @@
 /* See base64.h. */
-#include "wire/base64.h"
+#include "base/base64.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -39,18 +39,30 @@ bool base64_decode(const char *text, size_t len, uint8_t *out, size_t *out_len)
     return true;
 }
 
+/* Four characters for up to three bytes. */
+static void quad(const uint8_t *data, size_t len, char four[4])
+{
+    uint32_t bits = (uint32_t)data[0] << 16;
+    bits |= len > 1 ? (uint32_t)data[1] << 8 : 0;
+    bits |= len > 2 ? data[2] : 0;
+    for (size_t k = 0; k < 4; k++)
+        four[k] = k <= len ? alphabet[(bits >> (18 - 6 * k)) & 63] : '=';
+}
+
 bool base64_encode(const uint8_t *data, size_t len, struct buf *out)
 {
     for (size_t i = 0; i < len; i += 3) {
-        size_t n = len - i < 3 ? len - i : 3;
-        uint32_t bits = (uint32_t)data[i] << 16;
-        bits |= n > 1 ? (uint32_t)data[i + 1] << 8 : 0;
-        bits |= n > 2 ? data[i + 2] : 0;
         char four[4];
-        for (size_t k = 0; k < 4; k++)
-            four[k] = k <= n ? alphabet[(bits >> (18 - 6 * k)) & 63] : '=';
+        quad(data + i, len - i < 3 ? len - i : 3, four);
         if (!buf_write(out, four, sizeof(four)))
             return false;
     }
     return !out->failed;
+}
+
+void base64_text(const uint8_t *data, size_t len, char *out)
+{
+    for (size_t i = 0; i < len; i += 3, out += 4)
+        quad(data + i, len - i < 3 ? len - i : 3, out);
+    *out = 0;
 }
