@@ -19,6 +19,7 @@ struct kv_op {
     uint64_t life, number, expected;
     int64_t ttl_us;
     size_t len;
+    bool late; /* it was lost, and arrives after all */
     char bucket[32], key[ID_SIZE];
     uint8_t data[];
 };
@@ -226,7 +227,7 @@ static enum bus_result write_entry(struct world *w, struct sim_bucket *b, const 
     struct sim_kv_entry *last = last_of(w, b, op->key), *e = map_get(&b->entries, op->key);
     uint64_t now = last ? last->revision : 0;
     bool fits = op->expected == BUS_ANY_REVISION || op->expected == now ||
-                (op->kind == KV_PUT && op->expected == 0 && last && last->deleted);
+                (op->kind == KV_PUT && op->expected == 0 && last && last->deleted && !op->late);
     if (!fits && w->mutation == SIM_MUTATE_STALE_CAS && strcmp(b->name, "rooms") == 0)
         fits = true;
     if (!fits)
@@ -296,6 +297,12 @@ static void lose(struct world *w, const struct kv_op *op, unsigned late_percent)
         return;
     struct kv_op *later = world_alloc(sizeof(*later) + op->len);
     memcpy(later, op, sizeof(*op) + op->len);
+    /* A create over a deletion is two writes of the bus: one that expects nothing, refused, then one that expects the
+     * deletion it was shown. What comes late is one or the other. */
+    const struct sim_kv_entry *last = last_of(w, sim_kv_find(w, op->bucket), op->key);
+    if (op->kind == KV_PUT && op->expected == 0 && last && last->deleted)
+        later->expected = last->revision;
+    later->late = true;
     world_at(w, w->now_us + world_between(w, 1, 12000) * SIM_MS, perform_late, later);
 }
 
