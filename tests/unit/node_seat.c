@@ -1,0 +1,249 @@
+/*
+ * Seats seen from the node: players here and on another node, in rooms here and there, when something goes wrong halfway.
+ *
+ * The other node `b` is its registry entry and what it writes on the link; what the node under test says to it is read from
+ * what waits there for an acknowledgement. Freed memory is overwritten, so that whoever still looks at it fails.
+ */
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bus/bus_mem.h"
+#include "node/state.h"
+
+enum { SENT_MAX = 64 };
+
+static struct alloc_budget memory;
+static struct bus *bus;
+static struct types *types;
+static struct node *node;
+static struct mono now;
+static const struct wall wall = {1700000000000};
+static int64_t cpu;
+static uint64_t link_seq;
+
+static struct sent {
+    uint64_t conn;
+    int op;
+    size_t len;
+    uint8_t data[1024];
+} sent[SENT_MAX];
+static size_t sent_count;
+
+static void *overwriting(void *arg, void *ptr, size_t old, size_t size)
+{
+    void *fresh = size ? malloc(size) : NULL;
+    if (ptr && (fresh || !size)) {
+        if (fresh)
+            memcpy(fresh, ptr, old < size ? old : size);
+        memset(ptr, 0xdd, old);
+        __asm__ volatile("" ::"r"(ptr) : "memory"); /* or the compiler leaves it out */
+        free(ptr);
+    }
+    return fresh;
+}
+
+static const struct alloc poisoned = {overwriting, NULL};
+
+static void out_send(void *arg, uint64_t conn, const void *head, size_t head_len, const void *tail, size_t tail_len)
+{
+    struct sent *s = &sent[sent_count++ % SENT_MAX];
+    s->conn = conn;
+    s->op = wire_peek_op(head, head_len);
+    s->len = head_len + tail_len < sizeof(s->data) ? head_len + tail_len : 0;
+    if (s->len) {
+        memcpy(s->data, head, head_len);
+        if (tail_len)
+            memcpy(s->data + head_len, tail, tail_len);
+    }
+}
+
+static void out_close(void *arg, uint64_t conn, const char *reason, const void *final, size_t final_len)
+{
+}
+
+static void out_established(void *arg, uint64_t conn)
+{
+}
+
+static enum node_encoding out_encoding(void *arg, uint64_t conn)
+{
+    return NODE_MSGPACK;
+}
+
+static void out_ready(void *arg)
+{
+}
+
+static void out_stopped(void *arg, int code, const char *reason)
+{
+}
+
+static int64_t cpu_now(void *arg)
+{
+    return cpu;
+}
+
+static int slow_join(struct room *room, const char *player, const void *options, size_t len)
+{
+    cpu += 2000000;
+    return 0;
+}
+
+static void duel_leave(struct room *room, const char *player, const char *reason)
+{
+    room_close(room, "won");
+}
+
+static const struct room_type slow = {.api_version = ROOM_TYPE_API_VERSION, .name = "slow", .max_players = 4,
+                                      .join = slow_join};
+static const struct room_type duel = {.api_version = ROOM_TYPE_API_VERSION, .name = "duel", .max_players = 4,
+                                      .leave = duel_leave};
+
+static void run(int ms)
+{
+    for (int t = 0; t < ms; t += 10) {
+        now = mono_add_ms(now, 10);
+        bus_mem_tick(bus, now);
+        node_turn(node, now, wall);
+    }
+}
+
+static void entry_of_b(const char *boot, const char *status)
+{
+    char text[256];
+    int len = snprintf(text, sizeof(text),
+                       "{\"boot\":\"%s\",\"address\":\"\",\"port\":0,\"region\":\"\",\"status\":\"%s\",\"rooms\":0,"
+                       "\"players\":0,\"connections\":0,\"capacity\":10,\"load\":0.0,\"version\":\"1\",\"seen\":\"\","
+                       "\"started\":\"\"}",
+                       boot, status);
+    cr_assert_eq(bus_kv_put(bus, 1, "servers", "b", BUS_ANY_REVISION, text, (size_t)len, 1000), 0);
+    run(20);
+}
+
+static void setup(void)
+{
+    static const struct node_out out = {NULL, out_send, out_close, out_established, out_encoding, out_ready, out_stopped};
+    struct node_config config;
+    now = (struct mono){1000000};
+    cpu = 0;
+    sent_count = 0;
+    link_seq = 0;
+    alloc_budget_init(&memory, &poisoned, SIZE_MAX);
+    bus = bus_mem_create(&memory.alloc, now, 0);
+    types = types_create(&memory.alloc);
+    cr_assert_eq(types_add(types, &slow, NULL), 0);
+    cr_assert_eq(types_add(types, &duel, NULL), 0);
+    node_config_defaults(&config);
+    config.core.alloc = &memory.alloc;
+    config.core.self.capacity = 10;
+    config.types = types;
+    config.cpu_us = cpu_now;
+    id_set(&config.core.self.id, "a");
+    node = node_create(&config, bus, &out, now, wall);
+    cr_assert_not_null(node);
+    run(500);
+    cr_assert(core_may_serve(node->core));
+}
+
+static void teardown(void)
+{
+    node_destroy(node);
+    types_destroy(types);
+    bus_mem_destroy(bus);
+    cr_assert_eq(memory.used_bytes, 0);
+}
+
+TestSuite(node_seat, .init = setup, .fini = teardown, .timeout = 30);
+
+static void frame(uint64_t conn, int op, const void *message)
+{
+    struct buf b;
+    buf_init(&b, &memory.alloc, 1 << 20);
+    cr_assert_eq(codec_pack(codec_by_op(op), message, &b), 0);
+    node_frame(node, conn, NODE_MSGPACK, b.data, b.len, now, wall);
+    buf_deinit(&b);
+}
+
+static void hello(uint64_t conn, const char *player)
+{
+    struct wire_frame_hello m = {.v = 1};
+    id_set(&m.player, player);
+    frame(conn, WIRE_OP_HELLO, &m);
+}
+
+static void join_named(uint64_t conn, int64_t id, const char *room, const char *type)
+{
+    struct wire_frame_join m = {.id = id, .mode = WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE};
+    id_set(&m.room_id, room);
+    id_set(&m.type, type);
+    frame(conn, WIRE_OP_JOIN, &m);
+}
+
+/* How many frames of this op the connection was sent. */
+static int said(uint64_t conn, int op)
+{
+    int n = 0;
+    cr_assert_leq(sent_count, SENT_MAX);
+    for (size_t i = 0; i < sent_count; i++)
+        n += sent[i].conn == conn && sent[i].op == op;
+    return n;
+}
+
+/* One batch with one frame, from b. */
+static void from_b(uint64_t first_of_link, int op, const void *message)
+{
+    struct buf frames, batch;
+    struct wire_link_batch m = {.seq = (int64_t)++link_seq, .link = (int64_t)first_of_link};
+    buf_init(&frames, &memory.alloc, 1 << 20);
+    buf_init(&batch, &memory.alloc, 1 << 20);
+    mp_write_array(&frames, 1);
+    cr_assert_eq(codec_pack(codec_by_op(op), message, &frames), 0);
+    id_set(&m.boot, "01B");
+    id_set(&m.to_boot, core_self(node->core)->boot);
+    id_set(&m.server, "b");
+    m.frames = (struct wire_raw){frames.data, (uint32_t)frames.len};
+    cr_assert_eq(wire_link_batch_pack(&m, &batch), 0);
+    cr_assert_eq(bus_publish(bus, "server.a.relay", NULL, batch.data, batch.len), 0);
+    buf_deinit(&frames);
+    buf_deinit(&batch);
+    run(20);
+}
+
+static void seat_of_b(const char *session, const char *room)
+{
+    struct wire_link_join m = {.request = 1};
+    id_set(&m.session, session);
+    id_set(&m.player, session);
+    id_set(&m.room, room);
+    from_b(1, WIRE_OP_LINK_JOIN, &m);
+    cr_assert_not_null(seat_remote(node, session, room));
+}
+
+Test(node_seat, a_room_that_ends_while_a_player_joins_answers_once)
+{
+    hello(1, "ann");
+    join_named(1, 7, "r", "slow");
+    run(200);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 0);
+    cr_assert_eq(said(1, WIRE_OP_ERROR), 1);
+    cr_assert_null(host_find(node->host, "r"));
+}
+
+Test(node_seat, a_gateway_that_dies_may_end_rooms_whose_other_players_it_held)
+{
+    hello(1, "ann");
+    join_named(1, 7, "r", "duel");
+    run(200);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 1);
+    entry_of_b("01B", "up");
+    seat_of_b("bob", "r");
+    seat_of_b("cid", "r");
+    cr_assert_eq(node->remotes.count, 2);
+    entry_of_b("01B", "down");
+    cr_assert_eq(node->remotes.count, 0);
+    cr_assert_eq(node->members.count, 0);
+    cr_assert_null(host_find(node->host, "r"));
+    cr_assert_eq(said(1, WIRE_OP_LEFT), 1);
+}
