@@ -40,13 +40,13 @@ void relay_untrack(struct node *n, struct place *p)
 void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options)
 {
     struct wire_link_join m = {.session = p->session->id, .player = p->session->player, .room = p->room,
-                               .ticket = wire_str(ticket), .request = p->request, .options = options};
+                               .ticket = wire_str(ticket), .request = p->number, .options = options};
     p->deadline = mono_add_ms(n->now, JOIN_WAIT_MS);
     link_send(n, p->server.s, WIRE_OP_LINK_JOIN, &m);
 }
 
-/* The gateway's place of a session in a room that `server` owns. */
-static struct place *place_of(struct node *n, const char *server, const struct id *session, const struct id *room)
+/* The gateway's place of a session in a room that `server` owns; there is one at most. */
+struct place *relay_place(struct node *n, const char *server, const struct id *session, const struct id *room)
 {
     struct session *s = map_get(&n->by_session, session->s);
     for (struct place *p = s ? s->places : NULL; p; p = p->next)
@@ -141,9 +141,10 @@ static void on_send(struct node *n, const char *server, const struct wire_link_s
 
 static void on_joined(struct node *n, const char *server, const struct wire_link_joined *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
-    if (!p || p->joined) {
-        /* The session or its patience is gone: the seat must not stay taken. */
+    struct place *p = relay_place(n, server, &m->session, &m->room);
+    if (!p || p->joined || p->number != m->request) {
+        /* The session or its patience is gone: the seat must not stay taken. If the player asks again already, the owner
+         * reads first that the former join was given up. */
         struct wire_link_leave leave = {.session = m->session, .room = m->room, .reason = wire_str("timeout")};
         if (!p)
             link_send(n, server, WIRE_OP_LINK_LEAVE, &leave);
@@ -153,12 +154,12 @@ static void on_joined(struct node *n, const char *server, const struct wire_link
     p->type = m->type;
     p->epoch = (uint64_t)m->epoch;
     n->stats.joins_relay++;
-    session_joined(n, p, m->request, (uint32_t)m->players, (uint32_t)m->max_players, m->state);
+    session_joined(n, p, p->request, (uint32_t)m->players, (uint32_t)m->max_players, m->state);
 }
 
 static void on_left(struct node *n, const char *server, const struct wire_link_left *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
+    struct place *p = relay_place(n, server, &m->session, &m->room);
     char reason[ROOM_REASON_MAX + 1];
     snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
     if (p)
@@ -167,7 +168,7 @@ static void on_left(struct node *n, const char *server, const struct wire_link_l
 
 static void on_sent(struct node *n, const char *server, const struct wire_link_sent *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
+    struct place *p = relay_place(n, server, &m->session, &m->room);
     if (!p || !p->joined || (uint64_t)m->epoch < p->epoch)
         return;
     struct wire_frame_sent f = {.room = p->number, .n = m->n, .epoch = m->epoch, .result = m->result};
@@ -179,7 +180,7 @@ static void on_message(struct node *n, const char *server, const struct wire_lin
     const char *from = m->from.s[0] ? m->from.s : NULL;
     buf_reset(&n->tail_json);
     if (m->session.s[0]) {
-        struct place *p = place_of(n, server, &m->session, &m->room);
+        struct place *p = relay_place(n, server, &m->session, &m->room);
         if (p && p->joined && (uint64_t)m->epoch >= p->epoch)
             session_message(n, p, from, m->data, &n->tail_json);
         return;
@@ -196,12 +197,15 @@ static void on_message(struct node *n, const char *server, const struct wire_lin
 static void on_error(struct node *n, const char *server, const struct wire_link_error *m)
 {
     struct session *s = map_get(&n->by_session, m->session.s);
-    struct place *p = m->room.s[0] ? place_of(n, server, &m->session, &m->room) : NULL;
+    struct place *p = m->room.s[0] ? relay_place(n, server, &m->session, &m->room) : NULL;
     if (!s)
         return;
-    struct wire_frame_error e = {.id = m->request, .has_id = m->has_request, .code = m->code, .message = m->message};
+    if (m->has_request && (!p || p->joined || p->number != m->request))
+        return; /* of a join that was given up: the player has been told */
+    struct wire_frame_error e = {.has_id = m->has_request, .code = m->code, .message = m->message};
+    e.id = m->has_request ? p->request : 0;
     session_send(n, s, WIRE_OP_ERROR, &e);
-    if (p && !p->joined)
+    if (m->has_request)
         session_place_drop(n, p, "refused", false);
 }
 

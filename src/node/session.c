@@ -214,9 +214,10 @@ static void redirect(struct node *n, struct session *s, int64_t id, const struct
 
 static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a, struct wire_raw options)
 {
-    struct place *p = session_place_add(n, s, a->room.s, a->type.s);
+    bool here = relay_place(n, a->server.s, &s->id, &a->room) != NULL; /* also while that one waits for its answer */
+    struct place *p = here ? NULL : session_place_add(n, s, a->room.s, a->type.s);
     if (!p) {
-        session_error(n, s, id, ROOM_E_NO_MEMORY, NULL);
+        session_error(n, s, id, here ? ROOM_E_ALREADY : ROOM_E_NO_MEMORY, NULL);
         return;
     }
     p->server = a->server;

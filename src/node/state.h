@@ -50,7 +50,7 @@ struct place {
     struct session *session;
     struct place *next;
     struct place *room_next; /* relayed: next place in the same room */
-    uint32_t number;         /* what the client calls the room */
+    uint32_t number;         /* what the client calls the room; on a link the number of the request */
     struct id room, type;
     bool relayed, joined;
     uint64_t who; /* local */
@@ -207,6 +207,7 @@ void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t
 void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options);
 void relay_server_gone(struct node *n, const char *server, const char *reason);
 void relay_room_gone(struct node *n, const char *room, const char *server, const char *reason);
+struct place *relay_place(struct node *n, const char *server, const struct id *session, const struct id *room);
 bool relay_track(struct node *n, struct place *p);
 void relay_untrack(struct node *n, struct place *p);
 

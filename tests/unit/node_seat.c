@@ -247,3 +247,101 @@ Test(node_seat, a_gateway_that_dies_may_end_rooms_whose_other_players_it_held)
     cr_assert_null(host_find(node->host, "r"));
     cr_assert_eq(said(1, WIRE_OP_LEFT), 1);
 }
+
+/* What waits on the link to b for an acknowledgement: frames of this op; the last one is unpacked into `last`. */
+static int told_b(int op, void *last)
+{
+    const struct link *l = map_get(&node->links, "b");
+    int n = 0;
+    for (const struct batch *b = l ? l->first : NULL; b; b = b->next) {
+        struct mp_read r;
+        struct wire_raw one;
+        mp_read_init(&r, b->frames, b->frames_len);
+        while (r.at != r.end && mp_skip(&r, WIRE_DEPTH_MAX, &one, NULL) == 0)
+            if (wire_peek_op(one.data, one.len) == op) {
+                n++;
+                cr_assert(!last || codec_unpack(codec_by_op(op), last, one.data, one.len, NULL) == 0);
+            }
+    }
+    return n;
+}
+
+/* The core has found a seat in room `room` at b for this player's request. */
+static void seat_found_at_b(uint64_t conn, int64_t id, const char *room)
+{
+    struct session *s = umap_get(&node->conns, conn);
+    struct request r = {.session = s->serial, .frame_id = id, .player = s->player};
+    struct core_answer a = {.ticket = "t"};
+    id_set(&a.room, room);
+    id_set(&a.type, "relay");
+    id_set(&a.server, "b");
+    s->joining++;
+    session_join_result(node, 1, &r, &a);
+    run(20);
+}
+
+static void b_seats(const struct wire_link_join *join)
+{
+    struct wire_link_joined m = {.session = join->session, .request = join->request, .room = join->room, .epoch = 1,
+                                 .players = 1, .max_players = 4};
+    id_set(&m.type, "relay");
+    from_b(1, WIRE_OP_LINK_JOINED, &m);
+}
+
+static int64_t id_of_last(uint64_t conn, int op)
+{
+    for (size_t i = sent_count; i-- > 0;) {
+        struct wire_frame_joined joined;
+        struct wire_frame_error error;
+        if (sent[i].conn != conn || sent[i].op != op)
+            continue;
+        if (op == WIRE_OP_JOINED)
+            return wire_frame_joined_unpack(&joined, sent[i].data, sent[i].len, NULL) ? -1 : joined.id;
+        return wire_frame_error_unpack(&error, sent[i].data, sent[i].len, NULL) ? -1 : error.id;
+    }
+    return -1;
+}
+
+/* So long passes that no join on a link is waited for any more (not really: b, which answers no ping, would be dead). */
+static void patience_ends(uint64_t conn)
+{
+    const struct session *s = umap_get(&node->conns, conn);
+    for (struct place *p = s->places; p; p = p->next)
+        p->deadline = now;
+    run(100);
+}
+
+Test(node_seat, two_joins_of_one_room_over_a_link_are_answered_each_by_its_own)
+{
+    struct wire_link_join first;
+    entry_of_b("01B", "up");
+    hello(1, "ann");
+    seat_found_at_b(1, 7, "far");
+    cr_assert_eq(told_b(WIRE_OP_LINK_JOIN, &first), 1);
+    seat_found_at_b(1, 8, "far");
+    b_seats(&first);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 1);
+    cr_assert_eq(id_of_last(1, WIRE_OP_JOINED), 7);
+    patience_ends(1);
+    cr_assert_eq(said(1, WIRE_OP_ERROR), 1, "the second is refused once, and nothing else is said");
+    cr_assert_eq(id_of_last(1, WIRE_OP_ERROR), 8);
+    cr_assert_eq(told_b(WIRE_OP_LINK_LEAVE, NULL), 0, "the seat that was given stays taken");
+}
+
+Test(node_seat, an_answer_to_a_join_given_up_is_not_the_answer_to_the_next_one)
+{
+    struct wire_link_join first, second;
+    entry_of_b("01B", "up");
+    hello(1, "ann");
+    seat_found_at_b(1, 7, "far");
+    told_b(WIRE_OP_LINK_JOIN, &first);
+    patience_ends(1);
+    cr_assert_eq(id_of_last(1, WIRE_OP_ERROR), 7);
+    seat_found_at_b(1, 8, "far");
+    cr_assert_eq(told_b(WIRE_OP_LINK_JOIN, &second), 2);
+    b_seats(&first);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 0, "b is about to read that this join was given up");
+    b_seats(&second);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 1);
+    cr_assert_eq(id_of_last(1, WIRE_OP_JOINED), 8);
+}
