@@ -74,19 +74,6 @@ static void publish(struct node *n, struct link *l, uint64_t seq, uint32_t count
     l->ack_due = false;
 }
 
-static void give_up(struct node *n, struct link *l, const char *reason)
-{
-    char server[ID_SIZE];
-    memcpy(server, l->server.s, sizeof(server));
-    n->stats.link_resets++;
-    drop_batches(n, l);
-    buf_reset(&l->out);
-    l->out_count = 0;
-    l->broken = false;
-    l->number = l->next_seq;
-    relay_server_gone(n, server, reason);
-}
-
 static void cut_batch(struct node *n, struct link *l)
 {
     struct batch *b = alloc_get(n->alloc, sizeof(*b) + l->out.len);
@@ -100,7 +87,8 @@ static void cut_batch(struct node *n, struct link *l)
     b->seq = l->next_seq++;
     b->count = l->out_count;
     b->frames_len = l->out.len;
-    memcpy(b->frames, l->out.data, l->out.len);
+    if (l->out.len)
+        memcpy(b->frames, l->out.data, l->out.len);
     if (!l->first) {
         l->progress = n->now;
         l->resend_at = mono_add_ms(n->now, RESEND_MS);
@@ -111,6 +99,22 @@ static void cut_batch(struct node *n, struct link *l)
     buf_reset(&l->out);
     l->out_count = 0;
     publish(n, l, b->seq, b->count, b->frames, b->frames_len);
+}
+
+/* The other side may have nothing to say and nothing to hear: an empty batch, repeated like any other, tells it. */
+static void give_up(struct node *n, struct link *l, const char *reason)
+{
+    const struct view_server *v = view_server(core_view(n->core), l->server.s);
+    struct id server = l->server;
+    n->stats.link_resets++;
+    drop_batches(n, l);
+    buf_reset(&l->out);
+    l->out_count = 0;
+    l->broken = false;
+    l->number = l->next_seq;
+    if (v && v->info.status != SERVER_DOWN)
+        cut_batch(n, l);
+    relay_server_gone(n, server.s, reason);
 }
 
 void link_send(struct node *n, const char *server, int op, const void *message)

@@ -345,3 +345,20 @@ Test(node_seat, an_answer_to_a_join_given_up_is_not_the_answer_to_the_next_one)
     cr_assert_eq(said(1, WIRE_OP_JOINED), 1);
     cr_assert_eq(id_of_last(1, WIRE_OP_JOINED), 8);
 }
+
+Test(node_seat, a_link_given_up_says_so_even_when_nothing_else_is_to_be_said)
+{
+    struct wire_link_join join;
+    entry_of_b("01B", "up");
+    hello(1, "ann");
+    seat_found_at_b(1, 7, "far");
+    told_b(WIRE_OP_LINK_JOIN, &join);
+    b_seats(&join);
+    struct link *l = map_get(&node->links, "b");
+    l->progress = mono_add_ms(now, -60000);
+    run(60);
+    cr_assert_eq(said(1, WIRE_OP_LEFT), 1);
+    cr_assert_not_null(l->first, "b must hear of it, or ann's seat there stays taken for ever");
+    cr_assert_eq(l->first->seq, l->number);
+    cr_assert_eq(l->first->count, 0);
+}
