@@ -9,8 +9,10 @@
  */
 #include "node/state.h"
 
+/* A frame that is bigger is never made: what rooms and players send is refused before (ROOM_DATA_MAX). */
 enum { RESEND_MS = 150, GIVE_UP_MS = 10000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
        STRANGERS_MAX = 256 /* links when one from a server the registry does not list (yet) is refused */ };
+_Static_assert(ROOM_DATA_MAX + 1024 < LINK_FRAME_MAX, "a value and the ids around it fit");
 
 static void drop_batches(struct node *n, struct link *l)
 {

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16, MESSAGE_MAX = 768 * 1024 /* what a link can carry */ };
+enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16 };
 
 static bool json(struct node *n, const struct session *s)
 {
@@ -68,8 +68,10 @@ void session_message(struct node *n, struct place *p, const char *from, struct w
             if (from)
                 buf_printf(json_tail, ",\"from\":\"%s\"", from);
             buf_text(json_tail, ",\"data\":");
-            if (json_write(data.data, data.len, json_tail, NULL) || !buf_byte(json_tail, '}'))
+            if (json_write(data.data, data.len, json_tail, NULL) || !buf_byte(json_tail, '}')) {
+                buf_reset(json_tail); /* no memory; half a tail is nothing for the next session */
                 return;
+            }
         }
         n->out.send(n->out.arg, s->conn, head, (size_t)len, json_tail->data, json_tail->len);
         return;
@@ -412,7 +414,7 @@ static void send_in(struct node *n, struct session *s, const struct wire_frame_s
         session_error(n, s, 0, ROOM_E_NOT_FOUND, "this session is in no room of that number");
         return;
     }
-    if (m->data.len > MESSAGE_MAX) {
+    if (m->data.len > HOST_MESSAGE_MAX) {
         session_error(n, s, 0, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
         return;
     }
