@@ -96,6 +96,14 @@ static void duel_leave(struct room *room, const char *player, const char *reason
     room_close(room, "won");
 }
 
+static int shy_create(struct room *room, const void *options, size_t len)
+{
+    room_lock(room);
+    return 0;
+}
+
+static const struct room_type shy = {.api_version = ROOM_TYPE_API_VERSION, .name = "shy", .max_players = 4,
+                                     .create = shy_create};
 static const struct room_type slow = {.api_version = ROOM_TYPE_API_VERSION, .name = "slow", .max_players = 4,
                                       .join = slow_join};
 static const struct room_type duel = {.api_version = ROOM_TYPE_API_VERSION, .name = "duel", .max_players = 4,
@@ -135,6 +143,7 @@ static void setup(void)
     types = types_create(&memory.alloc);
     cr_assert_eq(types_add(types, &slow, NULL), 0);
     cr_assert_eq(types_add(types, &duel, NULL), 0);
+    cr_assert_eq(types_add(types, &shy, NULL), 0);
     node_config_defaults(&config);
     config.core.alloc = &memory.alloc;
     config.core.self.capacity = 10;
@@ -361,4 +370,14 @@ Test(node_seat, a_link_given_up_says_so_even_when_nothing_else_is_to_be_said)
     cr_assert_not_null(l->first, "b must hear of it, or ann's seat there stays taken for ever");
     cr_assert_eq(l->first->seq, l->number);
     cr_assert_eq(l->first->count, 0);
+}
+
+Test(node_seat, a_room_that_cannot_seat_its_maker_does_not_stay_behind)
+{
+    hello(1, "ann");
+    join_named(1, 7, "r", "shy");
+    run(300);
+    cr_assert_eq(said(1, WIRE_OP_ERROR), 1);
+    cr_assert_null(view_room(core_view(node->core), "r"));
+    cr_assert_null(host_find(node->host, "r"), "not listed, so it must not run");
 }
