@@ -238,7 +238,7 @@ void join_call_done(struct core *c, const struct op *op, const struct core_answe
 void join_kv_done(struct core *c, const struct op *op, const struct core_event *ev)
 {
     struct join *j = op->owner;
-    if (ev->kv_result == CORE_KV_NOT_FOUND) {
+    if (ev->kv_result == CORE_KV_NOT_FOUND || (ev->kv_result == CORE_KV_OK && !ev->room)) {
         struct wall made;
         /* A room with a generated id may run before it is listed, and its maker tell a friend at once. */
         bool may_come = id_ulid_time(j->call.room.s, &made) && j->unlisted++ < UNLISTED_TRIES;
@@ -250,7 +250,7 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
             create(c, j);
         return;
     }
-    if (ev->kv_result != CORE_KV_OK || !ev->room) {
+    if (ev->kv_result != CORE_KV_OK) {
         pause(c, j); /* no leader to ask: the view may have to do */
         return;
     }

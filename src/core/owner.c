@@ -432,7 +432,8 @@ static void read_done(struct core *c, struct owned *o, const struct core_event *
     }
     bool found = ev->kv_result == CORE_KV_OK && ev->room;
     if (!found) {
-        o->revision = 0; /* somebody removed it, or it was never written: list it (again) */
+        /* Somebody removed it, or it was never written: list it (again). What is no entry is overwritten. */
+        o->revision = ev->kv_result == CORE_KV_OK ? ev->revision : 0;
         o->unsure = false;
         if (o->state == OWNED_CLOSING) {
             disposed(c, o);

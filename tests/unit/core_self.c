@@ -78,6 +78,17 @@ Test(core_self, a_silent_holder_is_replaced_after_hang_ms)
     world_end(&w);
 }
 
+Test(core_self, an_entry_that_is_none_is_replaced_unless_somebody_answers)
+{
+    struct world w;
+    to_claim(&w);
+    world_kv(&w, world_take(&w, CORE_FX_GET_SERVER)->token, CORE_KV_OK, 5, NULL, NULL);
+    cr_assert_not(holder(&w, CORE_PING_NO_RESPONDERS, 450));
+    cr_assert(holder(&w, CORE_PING_NO_RESPONDERS, 400));
+    cr_assert_eq(world_take(&w, CORE_FX_PUT_SERVER)->expected, 5);
+    world_end(&w);
+}
+
 Test(core_self, a_live_holder_means_refused)
 {
     struct world w;

@@ -381,3 +381,25 @@ Test(node_seat, a_room_that_cannot_seat_its_maker_does_not_stay_behind)
     cr_assert_null(view_room(core_view(node->core), "r"));
     cr_assert_null(host_find(node->host, "r"), "not listed, so it must not run");
 }
+
+static void scribble(const char *bucket, const char *key)
+{
+    cr_assert_eq(bus_kv_put(bus, 1, bucket, key, BUS_ANY_REVISION, "junk", 4, 1000), 0);
+    run(20);
+}
+
+Test(node_seat, entries_overwritten_with_junk_are_written_anew)
+{
+    hello(1, "ann");
+    join_named(1, 7, "r", "relay");
+    run(300);
+    cr_assert_not_null(view_room(core_view(node->core), "r"));
+    scribble("rooms", "r");
+    run(1000);
+    cr_assert_not_null(view_room(core_view(node->core), "r"));
+    scribble("servers", "a");
+    run(6000);
+    cr_assert_not_null(view_server(core_view(node->core), "a"));
+    cr_assert(core_may_serve(node->core));
+    cr_assert_eq(said(1, WIRE_OP_LEFT), 0);
+}
