@@ -492,6 +492,7 @@ void node_frame(struct node *n, uint64_t conn, enum node_encoding encoding, cons
     union client_frame m;
     n->now = now;
     n->wall = wall;
+    node_catch_up(n);
     n->stats.messages_in++;
     int code = 0;
     if (encoding == NODE_JSON) {

@@ -144,6 +144,10 @@ struct node {
     double load;
 };
 
+/* node.c */
+/* Ticks if that is due: after a stop of the whole process the core must hear of the lost time before anything else. */
+bool node_catch_up(struct node *n);
+
 /* step.c */
 struct queued *step_event(struct node *n, enum core_event_kind kind); /* NULL: no memory; queued at the end */
 void step_run(struct node *n); /* until the queue is empty */

@@ -403,3 +403,19 @@ Test(node_seat, entries_overwritten_with_junk_are_written_anew)
     cr_assert(core_may_serve(node->core));
     cr_assert_eq(said(1, WIRE_OP_LEFT), 0);
 }
+
+Test(node_seat, a_loop_that_stood_still_seats_nobody_before_it_has_looked_around)
+{
+    hello(1, "ann");
+    hello(2, "bob");
+    join_named(1, 7, "r", "relay");
+    run(300);
+    cr_assert_eq(said(1, WIRE_OP_JOINED), 1);
+    now = mono_add_ms(now, 10000);
+    join_named(2, 8, "r", "relay"); /* libuv hands over what came in before the loop has its turn */
+    cr_assert_eq(said(2, WIRE_OP_JOINED), 0, "the node may be superseded");
+    run(300);
+    join_named(2, 9, "r", "relay");
+    run(300);
+    cr_assert_eq(said(2, WIRE_OP_JOINED), 1);
+}
