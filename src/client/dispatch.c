@@ -216,17 +216,17 @@ static int on_error(struct client_conn *conn, const uint8_t *data, size_t len)
     int code = room_error_from_name(text_of(f.code, word, sizeof word));
     text_of(f.message, text, sizeof text);
     uint64_t id = f.has_id ? (uint64_t)f.id : 0;
-    struct client_request *r = id > CLIENT_REQUEST_BASE ? request_find(c, id) : NULL;
+    struct client_request *r = id ? request_find(c, id) : NULL;
     if (r && r->conn == conn)
         request_fail(c, r, code, text);
     else if (conn->state == CONN_HELLO && conn->home && !room_error_retryable(code))
         client_close(c, code, text);
     else if (conn->state == CONN_HELLO)
         client_conn_lost(conn, text, code);
-    else if (id > 0 && id < CLIENT_REQUEST_BASE && c->on.refused)
-        c->on.refused(c->arg, room_of_send(c, conn, id), id, code, text);
+    else if (f.has_n && f.n > 0 && c->on.refused)
+        c->on.refused(c->arg, room_of_send(c, conn, (uint64_t)f.n), (uint64_t)f.n, code, text);
     else if (c->on.error)
-        c->on.error(c->arg, id > CLIENT_REQUEST_BASE ? id : 0, code, text);
+        c->on.error(c->arg, id, code, text);
     return 0;
 }
 

@@ -123,19 +123,20 @@ static void on_send(struct node *n, const char *server, const struct wire_link_s
 {
     struct member *member = seat_remote(n, m->session.s, m->room.s);
     int code = ROOM_E_NOT_FOUND;
+    const struct room *room = host_find(n->host, m->room.s);
+    struct wire_link_sent sent = {.session = m->session, .room = m->room, .n = m->n, .number = m->number,
+                                  .has_number = m->has_number,
+                                  .epoch = room ? (int64_t)host_room_epoch(room) : 0};
     buf_reset(&n->state_out);
     if (member && strcmp(member->server.s, server) == 0)
         code = host_message(n->host, m->room.s, member->who, m->data.data, m->data.len, n->now, &n->state_out);
     if (code) {
         struct wire_link_error e = {.session = m->session, .room = m->room, .code = wire_str(room_error_name(code)),
-                                    .message = wire_str(room_error_text(code))};
+                                    .message = wire_str(room_error_text(code)), .n = m->n, .has_n = true};
         link_send(n, server, WIRE_OP_LINK_ERROR, &e);
         return;
     }
-    const struct room *room = host_find(n->host, m->room.s);
-    struct wire_link_sent sent = {.session = m->session, .room = m->room, .n = m->n,
-                                  .epoch = room ? (int64_t)host_room_epoch(room) : 0,
-                                  .result = {n->state_out.data, (uint32_t)n->state_out.len}};
+    sent.result = (struct wire_raw){n->state_out.data, (uint32_t)n->state_out.len};
     link_send(n, server, WIRE_OP_LINK_SENT, &sent);
 }
 
@@ -168,11 +169,14 @@ static void on_left(struct node *n, const char *server, const struct wire_link_l
 
 static void on_sent(struct node *n, const char *server, const struct wire_link_sent *m)
 {
+    struct session *s = map_get(&n->by_session, m->session.s);
     struct place *p = relay_place(n, server, &m->session, &m->room);
-    if (!p || !p->joined || (uint64_t)m->epoch < p->epoch)
+    if (!s || (p && (uint64_t)m->epoch < p->epoch) || (!p && !m->has_number))
         return;
-    struct wire_frame_sent f = {.room = p->number, .n = m->n, .epoch = m->epoch, .result = m->result};
-    session_send(n, p->session, WIRE_OP_SENT, &f);
+    /* Without a place: what was sent is what ended the seat, and was applied all the same. */
+    struct wire_frame_sent f = {.room = m->has_number ? m->number : p->number, .n = m->n, .epoch = m->epoch,
+                                .result = m->result};
+    session_send(n, s, WIRE_OP_SENT, &f);
 }
 
 static void on_message(struct node *n, const char *server, const struct wire_link_message *m)
@@ -202,7 +206,8 @@ static void on_error(struct node *n, const char *server, const struct wire_link_
         return;
     if (m->has_request && (!p || p->joined || p->number != m->request))
         return; /* of a join that was given up: the player has been told */
-    struct wire_frame_error e = {.has_id = m->has_request, .code = m->code, .message = m->message};
+    struct wire_frame_error e = {.has_id = m->has_request, .code = m->code, .message = m->message, .n = m->n,
+                                 .has_n = m->has_n};
     e.id = m->has_request ? p->request : 0;
     session_send(n, s, WIRE_OP_ERROR, &e);
     if (m->has_request)

@@ -407,19 +407,27 @@ static void leave(struct node *n, struct session *s, const struct wire_frame_lea
     session_send(n, s, WIRE_OP_LEFT, &f);
 }
 
+static void send_refused(struct node *n, struct session *s, int64_t number, int code, const char *text)
+{
+    struct wire_frame_error e = {.code = wire_str(room_error_name(code)), .n = number, .has_n = true,
+                                 .message = wire_str(text ? text : room_error_text(code))};
+    session_send(n, s, WIRE_OP_ERROR, &e);
+}
+
 static void send_in(struct node *n, struct session *s, const struct wire_frame_send *m)
 {
     struct place *p = place_by_number(s, m->room);
     if (!p) {
-        session_error(n, s, 0, ROOM_E_NOT_FOUND, "this session is in no room of that number");
+        send_refused(n, s, m->n, ROOM_E_NOT_FOUND, "this session is in no room of that number");
         return;
     }
     if (m->data.len > HOST_MESSAGE_MAX) {
-        session_error(n, s, 0, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
+        send_refused(n, s, m->n, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
         return;
     }
     if (p->relayed) {
-        struct wire_link_send ls = {.session = s->id, .room = p->room, .n = m->n, .data = m->data};
+        struct wire_link_send ls = {.session = s->id, .room = p->room, .n = m->n, .data = m->data,
+                                    .number = p->number, .has_number = true};
         link_send(n, p->server.s, WIRE_OP_LINK_SEND, &ls);
         return;
     }
@@ -432,7 +440,7 @@ static void send_in(struct node *n, struct session *s, const struct wire_frame_s
     if (!s)
         return;
     if (code) {
-        session_error(n, s, 0, code, NULL);
+        send_refused(n, s, m->n, code, NULL);
         return;
     }
     f.result = (struct wire_raw){n->state_out.data, (uint32_t)n->state_out.len};

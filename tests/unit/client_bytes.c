@@ -272,7 +272,7 @@ Test(client_bytes, an_error_finds_its_join_or_its_send)
     int64_t id = read_join(&p, c, &join);
     buf_init(&out, &alloc_libc, 65536);
     PUT(&out, error, .id = id, .has_id = true, .code = wire_str("unknown_type"), .message = wire_str("m"));
-    PUT(&out, error, .id = 1, .has_id = true, .code = wire_str("invalid"), .message = wire_str("m"));
+    PUT(&out, error, .n = 1, .has_n = true, .code = wire_str("invalid"), .message = wire_str("m"));
     PUT(&out, error, .code = wire_str("rate_limited"), .message = wire_str("m"));
     peer_write(&p, out.data, out.len);
     run_until(c, "rate_limited");

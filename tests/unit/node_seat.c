@@ -419,3 +419,68 @@ Test(node_seat, a_loop_that_stood_still_seats_nobody_before_it_has_looked_around
     run(300);
     cr_assert_eq(said(2, WIRE_OP_JOINED), 1);
 }
+
+static int end_message(struct room *room, const char *player, const void *data, size_t len)
+{
+    if (len == 1)
+        return ROOM_E_INVALID;
+    room_close(room, "over");
+    return room_reply(room, "\x05", 1);
+}
+
+static const struct room_type final_type = {.api_version = ROOM_TYPE_API_VERSION, .name = "final", .max_players = 4,
+                                            .message = end_message};
+
+static void send_from_b(const char *session, const char *room, int64_t n, const void *data, uint32_t len)
+{
+    struct wire_link_send m = {.n = n, .data = {data, len}, .number = 3, .has_number = true};
+    id_set(&m.session, session);
+    id_set(&m.room, room);
+    from_b(1, WIRE_OP_LINK_SEND, &m);
+}
+
+Test(node_seat, a_message_from_afar_that_ends_its_room_is_acknowledged_and_a_refused_one_is_named)
+{
+    struct wire_link_sent acknowledged;
+    struct wire_link_error refused;
+    cr_assert_eq(types_add(types, &final_type, NULL), 0);
+    hello(1, "ann");
+    join_named(1, 7, "r", "final");
+    run(200);
+    entry_of_b("01B", "up");
+    seat_of_b("bob", "r");
+    send_from_b("bob", "r", 8, "\x01", 1);
+    cr_assert_eq(told_b(WIRE_OP_LINK_ERROR, &refused), 1);
+    cr_assert(refused.has_n && refused.n == 8);
+    send_from_b("bob", "r", 9, "\xa1x", 2);
+    cr_assert_eq(told_b(WIRE_OP_LINK_LEFT, NULL), 1);
+    cr_assert_eq(told_b(WIRE_OP_LINK_SENT, &acknowledged), 1);
+    cr_assert(acknowledged.n == 9 && acknowledged.number == 3 && acknowledged.epoch > 0);
+}
+
+Test(node_seat, an_acknowledgement_that_follows_the_end_of_the_seat_reaches_the_player)
+{
+    struct wire_link_join join;
+    struct wire_frame_send send = {.room = 1, .n = 5, .data = {(const uint8_t *)"\x01", 1}};
+    struct wire_link_send relayed;
+    entry_of_b("01B", "up");
+    hello(1, "ann");
+    seat_found_at_b(1, 7, "far");
+    told_b(WIRE_OP_LINK_JOIN, &join);
+    b_seats(&join);
+    frame(1, WIRE_OP_SEND, &send);
+    run(20);
+    cr_assert_eq(told_b(WIRE_OP_LINK_SEND, &relayed), 1);
+    struct wire_link_left left = {.session = join.session, .room = join.room, .reason = wire_str("over")};
+    struct wire_link_sent ack = {.session = join.session, .room = join.room, .n = 5, .epoch = 1,
+                                 .number = relayed.number, .has_number = relayed.has_number};
+    from_b(1, WIRE_OP_LINK_LEFT, &left);
+    from_b(1, WIRE_OP_LINK_SENT, &ack);
+    cr_assert_eq(said(1, WIRE_OP_LEFT), 1);
+    cr_assert_eq(said(1, WIRE_OP_SENT), 1);
+    frame(1, WIRE_OP_SEND, &send);
+    struct wire_frame_error error;
+    const struct sent *last = &sent[sent_count - 1];
+    cr_assert_eq(wire_frame_error_unpack(&error, last->data, last->len, NULL), 0);
+    cr_assert(error.has_n && error.n == 5 && !error.has_id);
+}
