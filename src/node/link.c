@@ -10,7 +10,7 @@
 #include "node/state.h"
 
 /* A frame that is bigger is never made: what rooms and players send is refused before (ROOM_DATA_MAX). */
-enum { RESEND_MS = 150, GIVE_UP_MS = 10000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
+enum { RESEND_MS = 150, GIVE_UP_MS = 10000, PROBE_MS = 2000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
        STRANGERS_MAX = 256 /* links when one from a server the registry does not list (yet) is refused */ };
 _Static_assert(ROOM_DATA_MAX + 1024 < LINK_FRAME_MAX, "a value and the ids around it fit");
 
@@ -47,6 +47,7 @@ static struct link *open_link(struct node *n, const char *server, const char *bo
     id_set(&l->server, server);
     id_set(&l->boot, boot);
     l->last = &l->first;
+    l->progress = n->now;
     l->next_seq = l->number = 1;
     buf_init(&l->out, n->alloc, BATCH_MAX + LINK_FRAME_MAX + 16);
     if (!map_put(&n->links, server, l)) {
@@ -155,6 +156,13 @@ void link_flush(struct node *n)
     }
 }
 
+/* A server that left in good order has said so on its links, if that was not lost; an entry may also be missing for a
+ * while. An empty batch asks: its acknowledgement says that the server is there. */
+static bool unlisted(const struct node *n, const struct link *l)
+{
+    return !view_server(core_view(n->core), l->server.s);
+}
+
 void link_tick(struct node *n)
 {
     for (struct map_iter it = map_first(&n->links); it.value; map_next(&it)) {
@@ -167,7 +175,12 @@ void link_tick(struct node *n)
             }
             l->resend_at = mono_add_ms(n->now, RESEND_MS);
         }
-        if (l->first && mono_diff_ms(l->progress, n->now) > GIVE_UP_MS)
+        bool late = l->first && mono_diff_ms(l->progress, n->now) > GIVE_UP_MS;
+        if (!l->first && unlisted(n, l) && mono_diff_ms(l->progress, n->now) > PROBE_MS)
+            cut_batch(n, l);
+        else if (late && unlisted(n, l))
+            link_lost(n, it.key);
+        else if (late)
             give_up(n, l, "server_unreachable");
         else if (l->ack_due)
             publish(n, l, 0, 0, NULL, 0);

@@ -200,24 +200,41 @@ static int said(uint64_t conn, int op)
     return n;
 }
 
-/* One batch with one frame, from b. */
-static void from_b(uint64_t first_of_link, int op, const void *message)
+static void batch_from_b(struct wire_link_batch *m)
 {
-    struct buf frames, batch;
-    struct wire_link_batch m = {.seq = (int64_t)++link_seq, .link = (int64_t)first_of_link};
-    buf_init(&frames, &memory.alloc, 1 << 20);
+    struct buf batch;
     buf_init(&batch, &memory.alloc, 1 << 20);
-    mp_write_array(&frames, 1);
-    cr_assert_eq(codec_pack(codec_by_op(op), message, &frames), 0);
-    id_set(&m.boot, "01B");
-    id_set(&m.to_boot, core_self(node->core)->boot);
-    id_set(&m.server, "b");
-    m.frames = (struct wire_raw){frames.data, (uint32_t)frames.len};
-    cr_assert_eq(wire_link_batch_pack(&m, &batch), 0);
+    id_set(&m->boot, "01B");
+    id_set(&m->to_boot, core_self(node->core)->boot);
+    id_set(&m->server, "b");
+    m->link = 1;
+    cr_assert_eq(wire_link_batch_pack(m, &batch), 0);
     cr_assert_eq(bus_publish(bus, "server.a.relay", NULL, batch.data, batch.len), 0);
-    buf_deinit(&frames);
     buf_deinit(&batch);
     run(20);
+}
+
+/* One batch with one frame, from b. */
+static void from_b(int op, const void *message)
+{
+    struct buf frames;
+    struct wire_link_batch m = {.seq = (int64_t)++link_seq};
+    buf_init(&frames, &memory.alloc, 1 << 20);
+    mp_write_array(&frames, 1);
+    cr_assert_eq(codec_pack(codec_by_op(op), message, &frames), 0);
+    m.frames = (struct wire_raw){frames.data, (uint32_t)frames.len};
+    batch_from_b(&m);
+    buf_deinit(&frames);
+}
+
+/* b has got all that was said to it. */
+static void b_acknowledges(void)
+{
+    struct wire_link_batch m = {.frames = {(const uint8_t *)"\x90", 1}};
+    const struct link *l = map_get(&node->links, "b");
+    m.ack = (int64_t)l->next_seq - 1;
+    batch_from_b(&m);
+    cr_assert_null(l->first);
 }
 
 static void seat_of_b(const char *session, const char *room)
@@ -226,7 +243,7 @@ static void seat_of_b(const char *session, const char *room)
     id_set(&m.session, session);
     id_set(&m.player, session);
     id_set(&m.room, room);
-    from_b(1, WIRE_OP_LINK_JOIN, &m);
+    from_b(WIRE_OP_LINK_JOIN, &m);
     cr_assert_not_null(seat_remote(node, session, room));
 }
 
@@ -294,7 +311,7 @@ static void b_seats(const struct wire_link_join *join)
     struct wire_link_joined m = {.session = join->session, .request = join->request, .room = join->room, .epoch = 1,
                                  .players = 1, .max_players = 4};
     id_set(&m.type, "relay");
-    from_b(1, WIRE_OP_LINK_JOINED, &m);
+    from_b(WIRE_OP_LINK_JOINED, &m);
 }
 
 static int64_t id_of_last(uint64_t conn, int op)
@@ -436,7 +453,7 @@ static void send_from_b(const char *session, const char *room, int64_t n, const 
     struct wire_link_send m = {.n = n, .data = {data, len}, .number = 3, .has_number = true};
     id_set(&m.session, session);
     id_set(&m.room, room);
-    from_b(1, WIRE_OP_LINK_SEND, &m);
+    from_b(WIRE_OP_LINK_SEND, &m);
 }
 
 Test(node_seat, a_message_from_afar_that_ends_its_room_is_acknowledged_and_a_refused_one_is_named)
@@ -474,8 +491,8 @@ Test(node_seat, an_acknowledgement_that_follows_the_end_of_the_seat_reaches_the_
     struct wire_link_left left = {.session = join.session, .room = join.room, .reason = wire_str("over")};
     struct wire_link_sent ack = {.session = join.session, .room = join.room, .n = 5, .epoch = 1,
                                  .number = relayed.number, .has_number = relayed.has_number};
-    from_b(1, WIRE_OP_LINK_LEFT, &left);
-    from_b(1, WIRE_OP_LINK_SENT, &ack);
+    from_b(WIRE_OP_LINK_LEFT, &left);
+    from_b(WIRE_OP_LINK_SENT, &ack);
     cr_assert_eq(said(1, WIRE_OP_LEFT), 1);
     cr_assert_eq(said(1, WIRE_OP_SENT), 1);
     frame(1, WIRE_OP_SEND, &send);
@@ -483,4 +500,24 @@ Test(node_seat, an_acknowledgement_that_follows_the_end_of_the_seat_reaches_the_
     const struct sent *last = &sent[sent_count - 1];
     cr_assert_eq(wire_frame_error_unpack(&error, last->data, last->len, NULL), 0);
     cr_assert(error.has_n && error.n == 5 && !error.has_id);
+}
+
+Test(node_seat, a_gateway_that_left_without_its_last_words_holds_no_seats)
+{
+    hello(1, "ann");
+    join_named(1, 7, "r", "relay");
+    run(200);
+    entry_of_b("01B", "up");
+    seat_of_b("bob", "r");
+    b_acknowledges();
+    cr_assert_eq(bus_kv_delete(bus, 1, "servers", "b", BUS_ANY_REVISION, 1000), 0);
+    for (int i = 0; i < 10; i++) {
+        run(2000);
+        b_acknowledges();
+    }
+    cr_assert_eq(node->remotes.count, 1, "b lives, its entry may be missing for other reasons");
+    run(15000);
+    cr_assert_eq(node->remotes.count, 0);
+    cr_assert_eq(host_room_players(host_find(node->host, "r")), 1);
+    cr_assert_eq(node->links.count, 0);
 }
