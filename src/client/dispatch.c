@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/frame.h"
+
 enum { TEXT_SIZE = 512 * 4 + 1 };
 
 /* A NUL-terminated copy, cut at the size. */
@@ -53,6 +55,16 @@ static int on_welcome(struct client_conn *conn, const uint8_t *data, size_t len)
     return 0;
 }
 
+/* Nobody will sit on this seat: the join was given up, or there is no place for one more room. */
+static void give_back(struct client_conn *conn, int64_t remote)
+{
+    struct room_client *c = conn->client;
+    struct wire_frame_leave f = {.id = (int64_t)++c->last_request, .room = remote};
+    size_t begin = frame_begin(&conn->out);
+    if (frame_end(&conn->out, begin, wire_frame_leave_pack(&f, &conn->out)) == 0)
+        c->dirty = true;
+}
+
 static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
 {
     struct room_client *c = conn->client;
@@ -61,14 +73,19 @@ static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     struct client_request *r = request_find(c, (uint64_t)f.id);
-    if (!r || r->conn != conn)
+    bool known = room_by_remote(c, conn, f.room) != NULL;
+    if (!r || r->conn != conn) {
+        if (!known)
+            give_back(conn, f.room);
         return 0;
-    if (room_by_remote(c, conn, f.room)) {
+    }
+    if (known) {
         request_fail(c, r, ROOM_E_ALREADY, "the player is in that room already");
         return 0;
     }
     struct client_room *room = room_add(c);
     if (!room) {
+        give_back(conn, f.room);
         request_fail(c, r, ROOM_E_FULL, "the client is in too many rooms");
         return 0;
     }

@@ -281,6 +281,26 @@ Test(client_bytes, an_error_finds_its_join_or_its_send)
     put_away(&p, c);
 }
 
+Test(client_bytes, a_seat_that_comes_too_late_is_given_back)
+{
+    struct peer p = peer_open();
+    struct room_client *c = client_to(&p);
+    struct wire_frame_leave leave;
+    struct buf out;
+    const uint8_t *frame;
+    seat(&p, c);
+    buf_init(&out, &alloc_libc, 65536);
+    PUT(&out, joined, .id = 4711, .room = 8, .room_id = {"r-2"}, .type = {"relay"}, .players = 1, .max_players = 4,
+        .via = WIRE_FRAME_JOINED_VIA_LOCAL);
+    peer_write(&p, out.data, out.len);
+    size_t len = peer_read(&p, c, &frame);
+    cr_assert_eq(wire_frame_leave_unpack(&leave, frame, len, NULL), 0);
+    cr_assert_eq(leave.room, 8);
+    cr_assert_str_eq(said, "");
+    buf_deinit(&out);
+    put_away(&p, c);
+}
+
 Test(client_bytes, a_redirect_is_followed_and_home_stays)
 {
     struct peer p = peer_open(), q = peer_open();
