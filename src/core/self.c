@@ -256,7 +256,7 @@ static void beat_done(struct core *c, const struct core_event *ev)
     if (s->state == SELF_LEAVING)
         return; /* the removal needs just the revision */
     view_put_server(&c->view, &s->info, ev->revision);
-    retry(c, c->config.heartbeat_ms);
+    retry(c, s->unsure ? 0 : c->config.heartbeat_ms); /* unsure: isolated while this was under way */
 }
 
 /* While leaving: the entry is still ours and is removed at this revision, or there is nothing left to remove. */

@@ -265,6 +265,22 @@ Test(core_self, a_loop_that_stood_still_isolates_before_anything_else_and_blames
     world_end(&w);
 }
 
+Test(core_self, isolation_with_a_heartbeat_under_way_ends_as_soon_as_any_other)
+{
+    struct world w;
+    world_begin(&w);
+    w.grant_self = false;
+    world_run(&w, 5100);
+    struct core_fx put = *world_take(&w, CORE_FX_PUT_SERVER);
+    w.now = mono_add_ms(w.now, 2500);
+    world_step(&w, (struct core_event){.kind = CORE_EV_TICK});
+    cr_assert(core_is_isolated(w.c));
+    world_kv(&w, put.token, CORE_KV_OK, put.expected + 1, NULL, NULL);
+    world_run(&w, 100);
+    world_take(&w, CORE_FX_GET_SERVER);
+    world_end(&w);
+}
+
 Test(core_self, a_single_node_that_stood_still_isolates_too)
 {
     struct world w;
