@@ -188,12 +188,18 @@ static bool nobody_there(int code)
            code == ROOM_E_FENCED || code == ROOM_E_DRAINING || code == ROOM_E_FULL;
 }
 
+/* Tries are quick but for a silent registry, which keeps each of them waiting for create_ms. */
+static bool another_try(struct core *c, struct join *j)
+{
+    return j->tries++ < TRIES_MAX && !mono_reached(c->now, mono_add_ms(j->deadline, c->config.create_ms));
+}
+
 static void created(struct core *c, struct join *j, const struct op *op, const struct core_answer *a)
 {
     if (a->code == ROOM_E_EXISTS && (j->mode == CORE_JOIN_OR_CREATE || j->call.create_id.s[0] || j->tries > 0)) {
         j->call.room = a->room;
         reserve(c, j, a->server.s);
-    } else if (nobody_there(a->code) && j->tries++ < TRIES_MAX) {
+    } else if (nobody_there(a->code) && another_try(c, j)) {
         j->tried = op->server;
         create(c, j);
     } else {
