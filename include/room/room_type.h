@@ -40,6 +40,7 @@ enum {
     ROOM_TYPE_MAX_PLAYERS = 10000, /* the most a type may ask for */
     ROOM_TYPE_MAX_TICK_MS = 3600000,
     ROOM_METADATA_MAX = 1024, /* bytes of msgpack */
+    ROOM_DATA_MAX = 786432,   /* bytes of one message to or from players, of a result and of a state */
     ROOM_REASON_MAX = 64      /* characters of a reason; more is cut */
 };
 
@@ -91,14 +92,16 @@ struct room_type {
     void (*dispose)(struct room *room);
 };
 
-/* To one seated player. NOT_FOUND: no such player is seated. */
+/* To one seated player. NOT_FOUND: no such player is seated. TOO_BIG (ROOM_DATA_MAX) and BAD_FRAME (not one whole msgpack
+ * value, an ext value, or a key that is no string: what JSON cannot say), wherever the player is connected. */
 int room_send(struct room *room, const char *player, const void *data, size_t len);
 
-/* To everybody seated but `except` (NULL: to all). `from` is the player shown as the sender; NULL: the room itself. */
-void room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len);
+/* To everybody seated but `except` (NULL: to all). `from` is the player shown as the sender; NULL: the room itself.
+ * TOO_BIG and BAD_FRAME as room_send(); then nobody gets it. */
+int room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len);
 
 /* In message(): the result. In state(): the state. The pieces of several calls are put together. INVALID anywhere else,
- * TOO_BIG past the node's limit, NO_MEMORY. */
+ * TOO_BIG past ROOM_DATA_MAX in all, NO_MEMORY. Pieces that do not make one whole value cost the call `internal`. */
 int room_reply(struct room *room, const void *data, size_t len);
 
 /* The type's own pointer; NULL at first. */

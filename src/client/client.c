@@ -67,7 +67,6 @@ int room_client_create(const struct room_client_config *config, struct room_clie
     c->join_timeout_ms = or_default(config->join_timeout_ms, JOIN_MS);
     c->ping_ms = or_default(config->ping_interval_ms, PING_MS);
     c->next_server = config->first_server;
-    c->last_request = CLIENT_REQUEST_BASE;
     c->retry_at_ms = INT64_MAX;
     rng_secret(&seed, sizeof seed);
     rng_init(&c->rng, seed);

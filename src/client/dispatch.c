@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/frame.h"
+
 enum { TEXT_SIZE = 512 * 4 + 1 };
 
 /* A NUL-terminated copy, cut at the size. */
@@ -53,6 +55,16 @@ static int on_welcome(struct client_conn *conn, const uint8_t *data, size_t len)
     return 0;
 }
 
+/* Nobody will sit on this seat: the join was given up, or there is no place for one more room. */
+static void give_back(struct client_conn *conn, int64_t remote)
+{
+    struct room_client *c = conn->client;
+    struct wire_frame_leave f = {.id = (int64_t)++c->last_request, .room = remote};
+    size_t begin = frame_begin(&conn->out);
+    if (frame_end(&conn->out, begin, wire_frame_leave_pack(&f, &conn->out)) == 0)
+        c->dirty = true;
+}
+
 static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
 {
     struct room_client *c = conn->client;
@@ -61,14 +73,19 @@ static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     struct client_request *r = request_find(c, (uint64_t)f.id);
-    if (!r || r->conn != conn)
+    bool known = room_by_remote(c, conn, f.room) != NULL;
+    if (!r || r->conn != conn) {
+        if (!known)
+            give_back(conn, f.room);
         return 0;
-    if (room_by_remote(c, conn, f.room)) {
+    }
+    if (known) {
         request_fail(c, r, ROOM_E_ALREADY, "the player is in that room already");
         return 0;
     }
     struct client_room *room = room_add(c);
     if (!room) {
+        give_back(conn, f.room);
         request_fail(c, r, ROOM_E_FULL, "the client is in too many rooms");
         return 0;
     }
@@ -216,17 +233,17 @@ static int on_error(struct client_conn *conn, const uint8_t *data, size_t len)
     int code = room_error_from_name(text_of(f.code, word, sizeof word));
     text_of(f.message, text, sizeof text);
     uint64_t id = f.has_id ? (uint64_t)f.id : 0;
-    struct client_request *r = id > CLIENT_REQUEST_BASE ? request_find(c, id) : NULL;
+    struct client_request *r = id ? request_find(c, id) : NULL;
     if (r && r->conn == conn)
         request_fail(c, r, code, text);
     else if (conn->state == CONN_HELLO && conn->home && !room_error_retryable(code))
         client_close(c, code, text);
     else if (conn->state == CONN_HELLO)
         client_conn_lost(conn, text, code);
-    else if (id > 0 && id < CLIENT_REQUEST_BASE && c->on.refused)
-        c->on.refused(c->arg, room_of_send(c, conn, id), id, code, text);
+    else if (f.has_n && f.n > 0 && c->on.refused)
+        c->on.refused(c->arg, room_of_send(c, conn, (uint64_t)f.n), (uint64_t)f.n, code, text);
     else if (c->on.error)
-        c->on.error(c->arg, id > CLIENT_REQUEST_BASE ? id : 0, code, text);
+        c->on.error(c->arg, id, code, text);
     return 0;
 }
 

@@ -18,9 +18,6 @@
 
 enum { CLIENT_ADDRESS_SIZE = 288, CLIENT_HOST_MAX = 255, CLIENT_HOPS_MAX = 3 };
 
-/* Requests are numbered from here, so that an error's `id` below it can only be a send's `n`. */
-#define CLIENT_REQUEST_BASE (UINT64_C(1) << 32)
-
 enum client_conn_state { CONN_CONNECTING, CONN_HELLO, CONN_OPEN, CONN_DEAD };
 
 struct client_conn {

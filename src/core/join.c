@@ -188,12 +188,18 @@ static bool nobody_there(int code)
            code == ROOM_E_FENCED || code == ROOM_E_DRAINING || code == ROOM_E_FULL;
 }
 
+/* Tries are quick but for a silent registry, which keeps each of them waiting for create_ms. */
+static bool another_try(struct core *c, struct join *j)
+{
+    return j->tries++ < TRIES_MAX && !mono_reached(c->now, mono_add_ms(j->deadline, c->config.create_ms));
+}
+
 static void created(struct core *c, struct join *j, const struct op *op, const struct core_answer *a)
 {
     if (a->code == ROOM_E_EXISTS && (j->mode == CORE_JOIN_OR_CREATE || j->call.create_id.s[0] || j->tries > 0)) {
         j->call.room = a->room;
         reserve(c, j, a->server.s);
-    } else if (nobody_there(a->code) && j->tries++ < TRIES_MAX) {
+    } else if (nobody_there(a->code) && another_try(c, j)) {
         j->tried = op->server;
         create(c, j);
     } else {
@@ -238,7 +244,7 @@ void join_call_done(struct core *c, const struct op *op, const struct core_answe
 void join_kv_done(struct core *c, const struct op *op, const struct core_event *ev)
 {
     struct join *j = op->owner;
-    if (ev->kv_result == CORE_KV_NOT_FOUND) {
+    if (ev->kv_result == CORE_KV_NOT_FOUND || (ev->kv_result == CORE_KV_OK && !ev->room)) {
         struct wall made;
         /* A room with a generated id may run before it is listed, and its maker tell a friend at once. */
         bool may_come = id_ulid_time(j->call.room.s, &made) && j->unlisted++ < UNLISTED_TRIES;
@@ -250,7 +256,7 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
             create(c, j);
         return;
     }
-    if (ev->kv_result != CORE_KV_OK || !ev->room) {
+    if (ev->kv_result != CORE_KV_OK) {
         pause(c, j); /* no leader to ask: the view may have to do */
         return;
     }

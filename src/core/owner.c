@@ -432,7 +432,8 @@ static void read_done(struct core *c, struct owned *o, const struct core_event *
     }
     bool found = ev->kv_result == CORE_KV_OK && ev->room;
     if (!found) {
-        o->revision = 0; /* somebody removed it, or it was never written: list it (again) */
+        /* Somebody removed it, or it was never written: list it (again). What is no entry is overwritten. */
+        o->revision = ev->kv_result == CORE_KV_OK ? ev->revision : 0;
         o->unsure = false;
         if (o->state == OWNED_CLOSING) {
             disposed(c, o);
@@ -486,12 +487,18 @@ void owner_kv_done(struct core *c, struct op *op, const struct core_event *ev)
     }
 }
 
+/* The claim goes on: a repeated request will find the room. */
+static void lose_patience(struct core *c, struct owned *o)
+{
+    if ((o->req || o->waiters) && mono_reached(c->now, o->deadline))
+        reply(c, o, ROOM_E_TIMEOUT, NULL);
+}
+
 /* One due room: read what is unsure, delete what is closing, write the rest. */
 static void act(struct core *c, struct owned *o)
 {
     const char *id = o->info.id.s;
-    if ((o->req || o->waiters) && mono_reached(c->now, o->deadline))
-        reply(c, o, ROOM_E_TIMEOUT, NULL); /* the claim goes on: a repeated request will find the room */
+    lose_patience(c, o);
     if (o->state == OWNED_CLOSING && !o->revision && !o->unsure) {
         disposed(c, o);
         return;
@@ -513,8 +520,11 @@ void owner_tick(struct core *c)
 {
     int left = TICK_MAX;
     c->more = false;
-    if (!c->self.bus_up || c->self.isolated)
+    if (!c->self.bus_up || c->self.isolated) {
+        for (struct owned *o = c->dirty_head; o; o = o->dirty_next)
+            lose_patience(c, o);
         return;
+    }
     for (struct owned *o = c->dirty_head, *next; o && !c->more; o = next) {
         next = o->dirty_next;
         bool held = o->state == OWNED_RUNNING && c->owner_ops >= OPS_MAX;

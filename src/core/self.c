@@ -200,15 +200,15 @@ static void read_done(struct core *c, const struct core_event *ev)
     struct self *s = &c->self;
     if (ev->kv_result == CORE_KV_NOT_FOUND) {
         claim(c, 0);
-    } else if (ev->kv_result != CORE_KV_OK || !ev->server) {
+    } else if (ev->kv_result != CORE_KV_OK) {
         retry(c, RETRY_MS);
-    } else if (strcmp(ev->server->boot, s->info.boot) == 0 && ev->server->status != SERVER_DOWN) {
+    } else if (ev->server && strcmp(ev->server->boot, s->info.boot) == 0 && ev->server->status != SERVER_DOWN) {
         ready(c, ev->revision);
-    } else {
-        if (strcmp(ev->server->boot, s->boot_high) > 0)
+    } else { /* what is no entry may hide a holder that lives */
+        if (ev->server && strcmp(ev->server->boot, s->boot_high) > 0)
             memcpy(s->boot_high, ev->server->boot, sizeof(s->boot_high));
         s->holder_revision = ev->revision;
-        if (ev->server->status == SERVER_DOWN) {
+        if (ev->server && ev->server->status == SERVER_DOWN) {
             claim(c, ev->revision);
             return;
         }
@@ -224,9 +224,11 @@ static void check_done(struct core *c, const struct core_event *ev)
     struct self *s = &c->self;
     if (ev->kv_result == CORE_KV_NOT_FOUND) {
         s->revision = 0; /* expired while we could not write: list ourselves again */
-    } else if (ev->kv_result != CORE_KV_OK || !ev->server) {
+    } else if (ev->kv_result != CORE_KV_OK) {
         retry(c, RETRY_MS);
         return;
+    } else if (!ev->server) {
+        s->revision = ev->revision; /* somebody wrote what is no entry: over it */
     } else if (ev->server->status == SERVER_DOWN || strcmp(ev->server->boot, s->info.boot) != 0) {
         fenced(c, ev->server->status == SERVER_DOWN ? "declared down" : "another boot has this id");
         return;
@@ -254,7 +256,7 @@ static void beat_done(struct core *c, const struct core_event *ev)
     if (s->state == SELF_LEAVING)
         return; /* the removal needs just the revision */
     view_put_server(&c->view, &s->info, ev->revision);
-    retry(c, c->config.heartbeat_ms);
+    retry(c, s->unsure ? 0 : c->config.heartbeat_ms); /* unsure: isolated while this was under way */
 }
 
 /* While leaving: the entry is still ours and is removed at this revision, or there is nothing left to remove. */

@@ -9,8 +9,10 @@
  */
 #include "node/state.h"
 
-enum { RESEND_MS = 150, GIVE_UP_MS = 10000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
+/* A frame that is bigger is never made: what rooms and players send is refused before (ROOM_DATA_MAX). */
+enum { RESEND_MS = 150, GIVE_UP_MS = 10000, PROBE_MS = 2000, BATCH_MAX = 400 * 1024, LINK_FRAME_MAX = 900 * 1024, RESEND_BATCHES = 64,
        STRANGERS_MAX = 256 /* links when one from a server the registry does not list (yet) is refused */ };
+_Static_assert(ROOM_DATA_MAX + 1024 < LINK_FRAME_MAX, "a value and the ids around it fit");
 
 static void drop_batches(struct node *n, struct link *l)
 {
@@ -45,6 +47,7 @@ static struct link *open_link(struct node *n, const char *server, const char *bo
     id_set(&l->server, server);
     id_set(&l->boot, boot);
     l->last = &l->first;
+    l->progress = n->now;
     l->next_seq = l->number = 1;
     buf_init(&l->out, n->alloc, BATCH_MAX + LINK_FRAME_MAX + 16);
     if (!map_put(&n->links, server, l)) {
@@ -74,19 +77,6 @@ static void publish(struct node *n, struct link *l, uint64_t seq, uint32_t count
     l->ack_due = false;
 }
 
-static void give_up(struct node *n, struct link *l, const char *reason)
-{
-    char server[ID_SIZE];
-    memcpy(server, l->server.s, sizeof(server));
-    n->stats.link_resets++;
-    drop_batches(n, l);
-    buf_reset(&l->out);
-    l->out_count = 0;
-    l->broken = false;
-    l->number = l->next_seq;
-    relay_server_gone(n, server, reason);
-}
-
 static void cut_batch(struct node *n, struct link *l)
 {
     struct batch *b = alloc_get(n->alloc, sizeof(*b) + l->out.len);
@@ -100,7 +90,8 @@ static void cut_batch(struct node *n, struct link *l)
     b->seq = l->next_seq++;
     b->count = l->out_count;
     b->frames_len = l->out.len;
-    memcpy(b->frames, l->out.data, l->out.len);
+    if (l->out.len)
+        memcpy(b->frames, l->out.data, l->out.len);
     if (!l->first) {
         l->progress = n->now;
         l->resend_at = mono_add_ms(n->now, RESEND_MS);
@@ -111,6 +102,22 @@ static void cut_batch(struct node *n, struct link *l)
     buf_reset(&l->out);
     l->out_count = 0;
     publish(n, l, b->seq, b->count, b->frames, b->frames_len);
+}
+
+/* The other side may have nothing to say and nothing to hear: an empty batch, repeated like any other, tells it. */
+static void give_up(struct node *n, struct link *l, const char *reason)
+{
+    const struct view_server *v = view_server(core_view(n->core), l->server.s);
+    struct id server = l->server;
+    n->stats.link_resets++;
+    drop_batches(n, l);
+    buf_reset(&l->out);
+    l->out_count = 0;
+    l->broken = false;
+    l->number = l->next_seq;
+    if (v && v->info.status != SERVER_DOWN)
+        cut_batch(n, l);
+    relay_server_gone(n, server.s, reason);
 }
 
 void link_send(struct node *n, const char *server, int op, const void *message)
@@ -149,6 +156,13 @@ void link_flush(struct node *n)
     }
 }
 
+/* A server that left in good order has said so on its links, if that was not lost; an entry may also be missing for a
+ * while. An empty batch asks: its acknowledgement says that the server is there. */
+static bool unlisted(const struct node *n, const struct link *l)
+{
+    return !view_server(core_view(n->core), l->server.s);
+}
+
 void link_tick(struct node *n)
 {
     for (struct map_iter it = map_first(&n->links); it.value; map_next(&it)) {
@@ -161,7 +175,12 @@ void link_tick(struct node *n)
             }
             l->resend_at = mono_add_ms(n->now, RESEND_MS);
         }
-        if (l->first && mono_diff_ms(l->progress, n->now) > GIVE_UP_MS)
+        bool late = l->first && mono_diff_ms(l->progress, n->now) > GIVE_UP_MS;
+        if (!l->first && unlisted(n, l) && mono_diff_ms(l->progress, n->now) > PROBE_MS)
+            cut_batch(n, l);
+        else if (late && unlisted(n, l))
+            link_lost(n, it.key);
+        else if (late)
             give_up(n, l, "server_unreachable");
         else if (l->ack_due)
             publish(n, l, 0, 0, NULL, 0);

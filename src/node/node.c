@@ -393,16 +393,21 @@ static void tick(struct node *n)
     link_tick(n);
 }
 
+bool node_catch_up(struct node *n)
+{
+    bool due = mono_reached(n->now, n->next_tick);
+    if (due)
+        tick(n);
+    return due;
+}
+
 bool node_turn(struct node *n, struct mono now, struct wall wall)
 {
     struct mono due;
     n->now = now;
     n->wall = wall;
     size_t events = 0;
-    /* After a stop of the whole process the core must hear of the lost time before it hears of anything else. */
-    if (mono_reached(now, n->next_tick))
-        tick(n);
-    else if (core_has_more(n->core))
+    if (!node_catch_up(n) && core_has_more(n->core))
         event(n, CORE_EV_TICK);
     events = bus_drain(n->bus, on_bus, n, NODE_BUS_BUDGET);
     if (host_next_due(n->host, &due) && mono_reached(now, due))

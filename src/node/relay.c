@@ -40,13 +40,13 @@ void relay_untrack(struct node *n, struct place *p)
 void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options)
 {
     struct wire_link_join m = {.session = p->session->id, .player = p->session->player, .room = p->room,
-                               .ticket = wire_str(ticket), .request = p->request, .options = options};
+                               .ticket = wire_str(ticket), .request = p->number, .options = options};
     p->deadline = mono_add_ms(n->now, JOIN_WAIT_MS);
     link_send(n, p->server.s, WIRE_OP_LINK_JOIN, &m);
 }
 
-/* The gateway's place of a session in a room that `server` owns. */
-static struct place *place_of(struct node *n, const char *server, const struct id *session, const struct id *room)
+/* The gateway's place of a session in a room that `server` owns; there is one at most. */
+struct place *relay_place(struct node *n, const char *server, const struct id *session, const struct id *room)
 {
     struct session *s = map_get(&n->by_session, session->s);
     for (struct place *p = s ? s->places : NULL; p; p = p->next)
@@ -123,27 +123,29 @@ static void on_send(struct node *n, const char *server, const struct wire_link_s
 {
     struct member *member = seat_remote(n, m->session.s, m->room.s);
     int code = ROOM_E_NOT_FOUND;
+    const struct room *room = host_find(n->host, m->room.s);
+    struct wire_link_sent sent = {.session = m->session, .room = m->room, .n = m->n, .number = m->number,
+                                  .has_number = m->has_number,
+                                  .epoch = room ? (int64_t)host_room_epoch(room) : 0};
     buf_reset(&n->state_out);
     if (member && strcmp(member->server.s, server) == 0)
         code = host_message(n->host, m->room.s, member->who, m->data.data, m->data.len, n->now, &n->state_out);
     if (code) {
         struct wire_link_error e = {.session = m->session, .room = m->room, .code = wire_str(room_error_name(code)),
-                                    .message = wire_str(room_error_text(code))};
+                                    .message = wire_str(room_error_text(code)), .n = m->n, .has_n = true};
         link_send(n, server, WIRE_OP_LINK_ERROR, &e);
         return;
     }
-    const struct room *room = host_find(n->host, m->room.s);
-    struct wire_link_sent sent = {.session = m->session, .room = m->room, .n = m->n,
-                                  .epoch = room ? (int64_t)host_room_epoch(room) : 0,
-                                  .result = {n->state_out.data, (uint32_t)n->state_out.len}};
+    sent.result = (struct wire_raw){n->state_out.data, (uint32_t)n->state_out.len};
     link_send(n, server, WIRE_OP_LINK_SENT, &sent);
 }
 
 static void on_joined(struct node *n, const char *server, const struct wire_link_joined *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
-    if (!p || p->joined) {
-        /* The session or its patience is gone: the seat must not stay taken. */
+    struct place *p = relay_place(n, server, &m->session, &m->room);
+    if (!p || p->joined || p->number != m->request) {
+        /* The session or its patience is gone: the seat must not stay taken. If the player asks again already, the owner
+         * reads first that the former join was given up. */
         struct wire_link_leave leave = {.session = m->session, .room = m->room, .reason = wire_str("timeout")};
         if (!p)
             link_send(n, server, WIRE_OP_LINK_LEAVE, &leave);
@@ -153,12 +155,12 @@ static void on_joined(struct node *n, const char *server, const struct wire_link
     p->type = m->type;
     p->epoch = (uint64_t)m->epoch;
     n->stats.joins_relay++;
-    session_joined(n, p, m->request, (uint32_t)m->players, (uint32_t)m->max_players, m->state);
+    session_joined(n, p, p->request, (uint32_t)m->players, (uint32_t)m->max_players, m->state);
 }
 
 static void on_left(struct node *n, const char *server, const struct wire_link_left *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
+    struct place *p = relay_place(n, server, &m->session, &m->room);
     char reason[ROOM_REASON_MAX + 1];
     snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
     if (p)
@@ -167,11 +169,14 @@ static void on_left(struct node *n, const char *server, const struct wire_link_l
 
 static void on_sent(struct node *n, const char *server, const struct wire_link_sent *m)
 {
-    struct place *p = place_of(n, server, &m->session, &m->room);
-    if (!p || !p->joined || (uint64_t)m->epoch < p->epoch)
+    struct session *s = map_get(&n->by_session, m->session.s);
+    struct place *p = relay_place(n, server, &m->session, &m->room);
+    if (!s || (p && (uint64_t)m->epoch < p->epoch) || (!p && !m->has_number))
         return;
-    struct wire_frame_sent f = {.room = p->number, .n = m->n, .epoch = m->epoch, .result = m->result};
-    session_send(n, p->session, WIRE_OP_SENT, &f);
+    /* Without a place: what was sent is what ended the seat, and was applied all the same. */
+    struct wire_frame_sent f = {.room = m->has_number ? m->number : p->number, .n = m->n, .epoch = m->epoch,
+                                .result = m->result};
+    session_send(n, s, WIRE_OP_SENT, &f);
 }
 
 static void on_message(struct node *n, const char *server, const struct wire_link_message *m)
@@ -179,7 +184,7 @@ static void on_message(struct node *n, const char *server, const struct wire_lin
     const char *from = m->from.s[0] ? m->from.s : NULL;
     buf_reset(&n->tail_json);
     if (m->session.s[0]) {
-        struct place *p = place_of(n, server, &m->session, &m->room);
+        struct place *p = relay_place(n, server, &m->session, &m->room);
         if (p && p->joined && (uint64_t)m->epoch >= p->epoch)
             session_message(n, p, from, m->data, &n->tail_json);
         return;
@@ -196,12 +201,16 @@ static void on_message(struct node *n, const char *server, const struct wire_lin
 static void on_error(struct node *n, const char *server, const struct wire_link_error *m)
 {
     struct session *s = map_get(&n->by_session, m->session.s);
-    struct place *p = m->room.s[0] ? place_of(n, server, &m->session, &m->room) : NULL;
+    struct place *p = m->room.s[0] ? relay_place(n, server, &m->session, &m->room) : NULL;
     if (!s)
         return;
-    struct wire_frame_error e = {.id = m->request, .has_id = m->has_request, .code = m->code, .message = m->message};
+    if (m->has_request && (!p || p->joined || p->number != m->request))
+        return; /* of a join that was given up: the player has been told */
+    struct wire_frame_error e = {.has_id = m->has_request, .code = m->code, .message = m->message, .n = m->n,
+                                 .has_n = m->has_n};
+    e.id = m->has_request ? p->request : 0;
     session_send(n, s, WIRE_OP_ERROR, &e);
-    if (p && !p->joined)
+    if (m->has_request)
         session_place_drop(n, p, "refused", false);
 }
 

@@ -57,28 +57,41 @@ struct member *seat_remote(struct node *n, const char *session, const char *room
     return map_get(&n->remotes, key_of(key, session, room));
 }
 
-/* A gateway is gone, and its players with it. */
+/* One seat of a gateway that is gone. The room may end for it, and take seats of other gateways and of this node along. */
+static void seat_gone(struct node *n, const struct member *m, const char *reason)
+{
+    struct id room = m->room;
+    uint64_t who = m->who;
+    const struct room *r = host_find(n->host, room.s);
+    const void *cursor = NULL;
+    struct host_member hm;
+    while (r && host_room_member(r, &cursor, &hm))
+        if (hm.who == who) {
+            registry_player_event(n, false, hm.player, r, reason);
+            break;
+        }
+    seat_drop(n, who);
+    host_leave(n->host, room.s, who, reason, n->now);
+}
+
+/* A gateway is gone, and its players with it. Who they are is written down first: the table changes under the walk. */
 void seat_gateway_gone(struct node *n, const char *server, const char *reason)
 {
-    for (struct map_iter it = map_first(&n->remotes); it.value; map_next(&it)) {
-        struct member *m = it.value;
-        if (strcmp(m->server.s, server) != 0)
-            continue;
-        struct id room = m->room;
-        uint64_t who = m->who;
-        const struct room *r = host_find(n->host, room.s);
-        if (r) {
-            const void *cursor = NULL;
-            struct host_member hm;
-            while (host_room_member(r, &cursor, &hm))
-                if (hm.who == who) {
-                    registry_player_event(n, false, hm.player, r, reason);
-                    break;
-                }
+    struct map_iter it;
+    do {
+        uint64_t gone[256];
+        size_t count = 0;
+        for (it = map_first(&n->remotes); it.value && count < sizeof(gone) / sizeof(gone[0]); map_next(&it)) {
+            const struct member *m = it.value;
+            if (strcmp(m->server.s, server) == 0)
+                gone[count++] = m->who;
         }
-        seat_drop(n, who);
-        host_leave(n->host, room.s, who, reason, n->now);
-    }
+        for (size_t i = 0; i < count; i++) {
+            const struct member *m = umap_get(&n->members, gone[i]);
+            if (m)
+                seat_gone(n, m, reason);
+        }
+    } while (it.value);
 }
 
 static struct wire_link_message link_message(const struct room *room, const char *from, const void *data, size_t len)

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16, MESSAGE_MAX = 768 * 1024 /* what a link can carry */ };
+enum { JOINING_MAX = 16, BAD_FRAMES_MAX = 16 };
 
 static bool json(struct node *n, const struct session *s)
 {
@@ -68,8 +68,10 @@ void session_message(struct node *n, struct place *p, const char *from, struct w
             if (from)
                 buf_printf(json_tail, ",\"from\":\"%s\"", from);
             buf_text(json_tail, ",\"data\":");
-            if (json_write(data.data, data.len, json_tail, NULL) || !buf_byte(json_tail, '}'))
+            if (json_write(data.data, data.len, json_tail, NULL) || !buf_byte(json_tail, '}')) {
+                buf_reset(json_tail); /* no memory; half a tail is nothing for the next session */
                 return;
+            }
         }
         n->out.send(n->out.arg, s->conn, head, (size_t)len, json_tail->data, json_tail->len);
         return;
@@ -214,9 +216,10 @@ static void redirect(struct node *n, struct session *s, int64_t id, const struct
 
 static void relay(struct node *n, struct session *s, int64_t id, const struct core_answer *a, struct wire_raw options)
 {
-    struct place *p = session_place_add(n, s, a->room.s, a->type.s);
+    bool here = relay_place(n, a->server.s, &s->id, &a->room) != NULL; /* also while that one waits for its answer */
+    struct place *p = here ? NULL : session_place_add(n, s, a->room.s, a->type.s);
     if (!p) {
-        session_error(n, s, id, ROOM_E_NO_MEMORY, NULL);
+        session_error(n, s, id, here ? ROOM_E_ALREADY : ROOM_E_NO_MEMORY, NULL);
         return;
     }
     p->server = a->server;
@@ -404,19 +407,27 @@ static void leave(struct node *n, struct session *s, const struct wire_frame_lea
     session_send(n, s, WIRE_OP_LEFT, &f);
 }
 
+static void send_refused(struct node *n, struct session *s, int64_t number, int code, const char *text)
+{
+    struct wire_frame_error e = {.code = wire_str(room_error_name(code)), .n = number, .has_n = true,
+                                 .message = wire_str(text ? text : room_error_text(code))};
+    session_send(n, s, WIRE_OP_ERROR, &e);
+}
+
 static void send_in(struct node *n, struct session *s, const struct wire_frame_send *m)
 {
     struct place *p = place_by_number(s, m->room);
     if (!p) {
-        session_error(n, s, 0, ROOM_E_NOT_FOUND, "this session is in no room of that number");
+        send_refused(n, s, m->n, ROOM_E_NOT_FOUND, "this session is in no room of that number");
         return;
     }
-    if (m->data.len > MESSAGE_MAX) {
-        session_error(n, s, 0, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
+    if (m->data.len > HOST_MESSAGE_MAX) {
+        send_refused(n, s, m->n, ROOM_E_TOO_BIG, "a message to a room may have 768 KiB at most");
         return;
     }
     if (p->relayed) {
-        struct wire_link_send ls = {.session = s->id, .room = p->room, .n = m->n, .data = m->data};
+        struct wire_link_send ls = {.session = s->id, .room = p->room, .n = m->n, .data = m->data,
+                                    .number = p->number, .has_number = true};
         link_send(n, p->server.s, WIRE_OP_LINK_SEND, &ls);
         return;
     }
@@ -429,7 +440,7 @@ static void send_in(struct node *n, struct session *s, const struct wire_frame_s
     if (!s)
         return;
     if (code) {
-        session_error(n, s, 0, code, NULL);
+        send_refused(n, s, m->n, code, NULL);
         return;
     }
     f.result = (struct wire_raw){n->state_out.data, (uint32_t)n->state_out.len};
@@ -489,6 +500,7 @@ void node_frame(struct node *n, uint64_t conn, enum node_encoding encoding, cons
     union client_frame m;
     n->now = now;
     n->wall = wall;
+    node_catch_up(n);
     n->stats.messages_in++;
     int code = 0;
     if (encoding == NODE_JSON) {

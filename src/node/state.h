@@ -50,7 +50,7 @@ struct place {
     struct session *session;
     struct place *next;
     struct place *room_next; /* relayed: next place in the same room */
-    uint32_t number;         /* what the client calls the room */
+    uint32_t number;         /* what the client calls the room; on a link the number of the request */
     struct id room, type;
     bool relayed, joined;
     uint64_t who; /* local */
@@ -144,6 +144,10 @@ struct node {
     double load;
 };
 
+/* node.c */
+/* Ticks if that is due: after a stop of the whole process the core must hear of the lost time before anything else. */
+bool node_catch_up(struct node *n);
+
 /* step.c */
 struct queued *step_event(struct node *n, enum core_event_kind kind); /* NULL: no memory; queued at the end */
 void step_run(struct node *n); /* until the queue is empty */
@@ -207,6 +211,7 @@ void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t
 void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options);
 void relay_server_gone(struct node *n, const char *server, const char *reason);
 void relay_room_gone(struct node *n, const char *room, const char *server, const char *reason);
+struct place *relay_place(struct node *n, const char *server, const struct id *session, const struct id *room);
 bool relay_track(struct node *n, struct place *p);
 void relay_untrack(struct node *n, struct place *p);
 

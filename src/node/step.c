@@ -69,6 +69,7 @@ static void room_start(struct node *n, const struct core_fx *fx)
     struct err_detail detail = {{0}};
     struct core_answer answer = {.room = info->id, .type = info->type};
     answer.code = host_start(n->host, &start, n->now, &detail);
+    bool runs = answer.code == 0;
     if (answer.code == 0 && fx->call.player.s[0]) {
         struct core_call reserve = {.kind = CORE_CALL_RESERVE, .room = info->id, .player = fx->call.player};
         call_reserve(n, &reserve, &answer);
@@ -86,6 +87,8 @@ static void room_start(struct node *n, const struct core_fx *fx)
         q->answer = answer;
         q->ev.answer = &q->answer;
     }
+    if (runs && answer.code) /* nobody can be seated in it: the core hears first that it failed, and lists it no more */
+        host_stop(n->host, info->id.s, "create_failed", n->now);
 }
 
 static void listen_on(struct node *n, bool on)

@@ -237,12 +237,10 @@ int host_join(struct host *h, const struct host_join *join, struct mono now, str
         rc = seats_claim(&r->seats, join->player, join->ticket, r->locked, now, &seat);
     if (!rc)
         rc = seat->who ? move_seat(r, seat, join->who, state_out) : new_seat(r, seat, join, state_out);
-    int ended = run_settle(r);
-    if (rc == 0 && !ended && !seats_by_who(&r->seats, join->who))
-        ended = ROOM_E_CANCELLED;
-    if (rc == 0 && ended) {
+    bool ended = run_settle(r) != 0;
+    if (rc == 0 && (ended || !seats_by_who(&r->seats, join->who))) {
         state_out->len = mark;
-        rc = ended;
+        rc = ROOM_E_CANCELLED; /* whatever ended it: left() was called for `who`, and that is what the caller must know */
     }
     return rc;
 }

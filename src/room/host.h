@@ -28,7 +28,7 @@
 enum {
     HOST_TICKET_SIZE = 33,       /* 32 hexadecimal digits and the NUL: 128 secret bits */
     HOST_OPTIONS_MAX = 65536,    /* bytes of options */
-    HOST_MESSAGE_MAX = 1048576,  /* bytes of one message */
+    HOST_MESSAGE_MAX = ROOM_DATA_MAX, /* bytes of one message */
     HOST_TICK_ROOMS = 1000       /* rooms served by one host_tick() */
 };
 

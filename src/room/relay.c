@@ -5,8 +5,7 @@
 
 static int relay_message(struct room *room, const char *player, const void *data, size_t len)
 {
-    room_broadcast(room, player, player, data, len);
-    return 0;
+    return room_broadcast(room, player, player, data, len);
 }
 
 const struct room_type relay_type = {

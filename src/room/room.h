@@ -34,6 +34,7 @@ struct room {
     uint8_t *metadata;
     struct rng rng;
     struct buf *reply; /* where room_reply() writes; NULL: not now */
+    size_t reply_at; /* where it began to */
     int reply_error;
     uint64_t told_version; /* seats.version the node knows of */
     int64_t entered_us;

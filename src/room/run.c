@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "room/lobby.h"
 #include "room/room.h"
+#include "wire/mp_read.h"
 
 void run_reason(char out[ROOM_REASON_MAX + 1], const char *reason, const char *otherwise)
 {
@@ -47,6 +48,7 @@ static int with_reply(struct room *r, struct buf *out, const char *player, const
     size_t mark = out->len;
     bool failed = out->failed;
     r->reply = out;
+    r->reply_at = mark;
     r->reply_error = 0;
     run_enter(r);
     int rc = answer(message ? r->def->impl->message(r, player, data, len) : r->def->impl->state(r, player));
@@ -54,6 +56,10 @@ static int with_reply(struct room *r, struct buf *out, const char *player, const
     r->reply = NULL;
     if (rc == 0)
         rc = r->reply_error;
+    if (rc == 0 && out->len > mark && mp_check(out->data + mark, out->len - mark, WIRE_VALUE_DEPTH, NULL) != 0) {
+        LOG_WRN("room type answered with what is no value", "room=%s type=%s", r->id, r->def->name.s);
+        rc = ROOM_E_INTERNAL;
+    }
     if (rc) {
         out->len = mark;
         out->failed = failed;

@@ -16,22 +16,32 @@ static struct seat *seated(const struct room *r, const char *player)
     return seat && seat->who && !seat->kicked ? seat : NULL;
 }
 
+/* What links carry and every encoding can say: refused here, for players of this node and of others alike. */
+static int check_data(const void *data, size_t len)
+{
+    if (len > ROOM_DATA_MAX)
+        return ROOM_E_TOO_BIG;
+    return mp_check(data, len, WIRE_VALUE_DEPTH, NULL) ? ROOM_E_BAD_FRAME : 0;
+}
+
 int room_send(struct room *room, const char *player, const void *data, size_t len)
 {
     const struct host_config *c = &room->host->config;
     struct seat *seat = seated(room, player);
-    if (!seat)
-        return ROOM_E_NOT_FOUND;
-    c->out->message(c->out_arg, room, seat->who, seat->player, data, len);
-    return 0;
+    int rc = seat ? check_data(data, len) : ROOM_E_NOT_FOUND;
+    if (rc == 0)
+        c->out->message(c->out_arg, room, seat->who, seat->player, data, len);
+    return rc;
 }
 
-void room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len)
+int room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len)
 {
     const struct host_config *c = &room->host->config;
     struct seat *seat = seated(room, except);
-    if (room->seats.taken > (seat ? 1u : 0u))
+    int rc = check_data(data, len);
+    if (rc == 0 && room->seats.taken > (seat ? 1u : 0u))
         c->out->broadcast(c->out_arg, room, seat ? seat->who : 0, from, data, len);
+    return rc;
 }
 
 int room_reply(struct room *room, const void *data, size_t len)
@@ -39,7 +49,9 @@ int room_reply(struct room *room, const void *data, size_t len)
     struct buf *out = room->reply;
     if (!out)
         return ROOM_E_INVALID;
-    if (!room->reply_error && !buf_write(out, data, len))
+    if (!room->reply_error && len > ROOM_DATA_MAX - (out->len - room->reply_at))
+        room->reply_error = ROOM_E_TOO_BIG;
+    else if (!room->reply_error && !buf_write(out, data, len))
         room->reply_error = out->len > out->max || len > out->max - out->len ? ROOM_E_TOO_BIG : ROOM_E_NO_MEMORY;
     return room->reply_error;
 }

@@ -56,5 +56,7 @@ mutate create-ids-ignored "G10: a repeated create makes another room" core/join.
     's/id_derived\(room, [^;]*;/id_ulid(room, c->wall, \&c->rng);/'
 mutate fence-ignored "G10: a node that was declared down writes on" core/self.c \
     's/^(static void fenced\(.*)$/\1/; /^static void check_done/,/^}/s/ev->server->status == SERVER_DOWN \|\| strcmp[^{]*\{/0) {/'
-mutate links-do-not-repeat "order: a lost batch is not sent again" node/link.c 's/RESEND_MS = [0-9]+/RESEND_MS = 100000000/'
+mutate links-do-not-repeat "order: a lost batch is not sent again, nor the link given up" node/link.c \
+    's/(RESEND_MS|GIVE_UP_MS) = [0-9]+/\1 = 100000000/g'
+mutate links-pass-over-gaps "order: what comes after a lost batch is delivered" node/link.c 's/m.seq != l->expected/m.seq < l->expected/'
 exit $rc

@@ -272,11 +272,31 @@ Test(client_bytes, an_error_finds_its_join_or_its_send)
     int64_t id = read_join(&p, c, &join);
     buf_init(&out, &alloc_libc, 65536);
     PUT(&out, error, .id = id, .has_id = true, .code = wire_str("unknown_type"), .message = wire_str("m"));
-    PUT(&out, error, .id = 1, .has_id = true, .code = wire_str("invalid"), .message = wire_str("m"));
+    PUT(&out, error, .n = 1, .has_n = true, .code = wire_str("invalid"), .message = wire_str("m"));
     PUT(&out, error, .code = wire_str("rate_limited"), .message = wire_str("m"));
     peer_write(&p, out.data, out.len);
     run_until(c, "rate_limited");
     cr_assert_str_eq(said, "error unknown_type;refused 1 1 invalid;error rate_limited;");
+    buf_deinit(&out);
+    put_away(&p, c);
+}
+
+Test(client_bytes, a_seat_that_comes_too_late_is_given_back)
+{
+    struct peer p = peer_open();
+    struct room_client *c = client_to(&p);
+    struct wire_frame_leave leave;
+    struct buf out;
+    const uint8_t *frame;
+    seat(&p, c);
+    buf_init(&out, &alloc_libc, 65536);
+    PUT(&out, joined, .id = 4711, .room = 8, .room_id = {"r-2"}, .type = {"relay"}, .players = 1, .max_players = 4,
+        .via = WIRE_FRAME_JOINED_VIA_LOCAL);
+    peer_write(&p, out.data, out.len);
+    size_t len = peer_read(&p, c, &frame);
+    cr_assert_eq(wire_frame_leave_unpack(&leave, frame, len, NULL), 0);
+    cr_assert_eq(leave.room, 8);
+    cr_assert_str_eq(said, "");
     buf_deinit(&out);
     put_away(&p, c);
 }

@@ -141,6 +141,24 @@ Test(core_join, a_lone_node_that_could_not_make_a_room_is_asked_again)
     world_end(&w);
 }
 
+Test(core_join, a_registry_that_is_silent_for_long_is_said_so)
+{
+    struct world w;
+    int calls = 0;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    world_want(&w, 1, CORE_CREATE, "hall", "duel");
+    struct core_fx *result;
+    while (!(result = world_find(&w, CORE_FX_JOIN_RESULT))) {
+        struct core_fx call = *world_take_call(&w, CORE_CALL_CREATE);
+        world_run(&w, call.timeout_ms - 400);
+        world_answer(&w, call.token, (struct core_answer){.code = ROOM_E_TIMEOUT});
+        cr_assert_leq(++calls, 2, "the player waits for 9 s each time");
+    }
+    cr_assert_eq(result->answer.code, ROOM_E_TIMEOUT);
+    world_end(&w);
+}
+
 Test(core_join, an_unreachable_allocator_is_replaced)
 {
     struct world w;

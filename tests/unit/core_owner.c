@@ -157,6 +157,21 @@ Test(core_owner, a_create_while_the_name_is_given_up_waits_until_it_is_free)
     world_end(&w);
 }
 
+Test(core_owner, a_create_is_answered_in_time_without_nats_too)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    struct core_fx get = *world_take(&w, CORE_FX_GET_ROOM);
+    world_step(&w, (struct core_event){.kind = CORE_EV_BUS_DOWN});
+    world_kv(&w, get.token, CORE_KV_UNKNOWN, 0, NULL, NULL);
+    world_run(&w, 9000);
+    struct core_fx *reply = world_take(&w, CORE_FX_CALL_REPLY);
+    cr_assert_eq(reply->req, 5);
+    cr_assert_eq(reply->answer.code, ROOM_E_TIMEOUT);
+    world_end(&w);
+}
+
 Test(core_owner, creates_that_nobody_answered_are_freed)
 {
     struct world w;

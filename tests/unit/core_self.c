@@ -78,6 +78,17 @@ Test(core_self, a_silent_holder_is_replaced_after_hang_ms)
     world_end(&w);
 }
 
+Test(core_self, an_entry_that_is_none_is_replaced_unless_somebody_answers)
+{
+    struct world w;
+    to_claim(&w);
+    world_kv(&w, world_take(&w, CORE_FX_GET_SERVER)->token, CORE_KV_OK, 5, NULL, NULL);
+    cr_assert_not(holder(&w, CORE_PING_NO_RESPONDERS, 450));
+    cr_assert(holder(&w, CORE_PING_NO_RESPONDERS, 400));
+    cr_assert_eq(world_take(&w, CORE_FX_PUT_SERVER)->expected, 5);
+    world_end(&w);
+}
+
 Test(core_self, a_live_holder_means_refused)
 {
     struct world w;
@@ -251,6 +262,22 @@ Test(core_self, a_loop_that_stood_still_isolates_before_anything_else_and_blames
     cr_assert_eq(w.fx[0].kind, CORE_FX_ISOLATED);
     cr_assert_not(view_server(core_view(w.c), "b")->suspect);
     world_take(&w, CORE_FX_GET_SERVER); /* at once, not with the next heartbeat */
+    world_end(&w);
+}
+
+Test(core_self, isolation_with_a_heartbeat_under_way_ends_as_soon_as_any_other)
+{
+    struct world w;
+    world_begin(&w);
+    w.grant_self = false;
+    world_run(&w, 5100);
+    struct core_fx put = *world_take(&w, CORE_FX_PUT_SERVER);
+    w.now = mono_add_ms(w.now, 2500);
+    world_step(&w, (struct core_event){.kind = CORE_EV_TICK});
+    cr_assert(core_is_isolated(w.c));
+    world_kv(&w, put.token, CORE_KV_OK, put.expected + 1, NULL, NULL);
+    world_run(&w, 100);
+    world_take(&w, CORE_FX_GET_SERVER);
     world_end(&w);
 }
 

@@ -61,6 +61,46 @@ Test(room_limits, memory_and_time_cost_the_room_only)
     fixture_close(&f);
 }
 
+static uint8_t much[ROOM_DATA_MAX + 1];
+static int spoken;
+
+/* Says what no link carries and no JSON can say, or answers two values for one. */
+static int mouth_message(struct room *room, const char *player, const void *data, size_t len)
+{
+    static const uint8_t ext[] = {0xd4, 1, 0}, two[] = {1, 2};
+    const char *what = (const char *)data + 1;
+    if (*what == 'r')
+        return room_reply(room, two, sizeof(two));
+    if (*what == 'a')
+        return room_reply(room, much, sizeof(much));
+    const void *value = *what == 'e' ? ext : much;
+    size_t size = *what == 'e' ? sizeof(ext) : sizeof(much);
+    spoken = room_broadcast(room, NULL, NULL, value, size);
+    cr_assert_eq(room_send(room, player, value, size), spoken);
+    return 0;
+}
+
+static const struct room_type mouth = {.api_version = ROOM_TYPE_API_VERSION, .name = "mouth", .max_players = 2,
+                                       .message = mouth_message};
+
+Test(room_limits, what_cannot_reach_everybody_is_refused_to_the_room_type)
+{
+    struct fixture f;
+    fixture_open(&f, NULL);
+    cr_assert_eq(types_add(f.types, &mouth, NULL), 0);
+    cr_assert_eq(fixture_start(&f, "m", "mouth"), 0);
+    cr_assert_eq(fixture_join(&f, "m", "ann", 1, NULL), 0);
+    memset(much, 0xc0, sizeof(much));
+    cr_assert_eq(fixture_send(&f, "m", 1, "\"big\""), 0);
+    cr_assert_eq(spoken, ROOM_E_TOO_BIG);
+    cr_assert_eq(fixture_send(&f, "m", 1, "\"ext\""), 0);
+    cr_assert_eq(spoken, ROOM_E_BAD_FRAME);
+    cr_assert_eq(fixture_send(&f, "m", 1, "\"answer\""), ROOM_E_TOO_BIG);
+    cr_assert_eq(fixture_send(&f, "m", 1, "\"reply\""), ROOM_E_INTERNAL);
+    cr_assert_str_eq(fixture_said(&f), "");
+    fixture_close(&f);
+}
+
 Test(room_limits, an_idle_room_is_small)
 {
     struct fixture f;
