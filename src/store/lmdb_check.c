@@ -328,9 +328,7 @@ enum lmdb_check lmdb_check(const char *path, struct err_detail *why)
         return LMDB_CHECK_ERROR;
     }
     c.size = (uint64_t)st.st_size;
-    int err = c.size ? check_file(&c) : 0;
+    int err = c.size ? check_file(&c) : DAMAGED(&c, "it is empty");
     close(c.fd);
-    if (err)
-        return (enum lmdb_check)err;
-    return c.size ? LMDB_CHECK_WHOLE : LMDB_CHECK_NEW;
+    return err ? (enum lmdb_check)err : LMDB_CHECK_WHOLE;
 }

@@ -15,7 +15,7 @@
 #include "base/err.h"
 
 enum lmdb_check {
-    LMDB_CHECK_NEW,     /* no such file, or an empty one */
+    LMDB_CHECK_NEW,     /* no such file */
     LMDB_CHECK_WHOLE,
     LMDB_CHECK_DAMAGED, /* `why` names the page and what is wrong with it */
     LMDB_CHECK_ERROR    /* it could not be read: `why` */

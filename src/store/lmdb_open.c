@@ -182,7 +182,7 @@ static int refill_outbox(MDB_txn *txn, MDB_dbi dbi, struct db_totals *t)
 static int put_layout(MDB_txn *txn, MDB_dbi dbi)
 {
     uint8_t layout[RECORD_LAYOUT_SIZE];
-    record_layout_write(layout);
+    record_layout_write(layout, RECORD_LAYOUT);
     return mdb_put(txn, dbi, &(MDB_val){1, (uint8_t[]){RECORD_LAYOUT_KEY}}, &(MDB_val){sizeof layout, layout}, 0);
 }
 

@@ -170,11 +170,11 @@ bool record_read(const uint8_t *value, size_t size, const char *room, const stru
     return true;
 }
 
-void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE])
+void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number)
 {
     memset(out, 0, RECORD_LAYOUT_SIZE);
     memcpy(out, layout_magic, sizeof layout_magic);
-    put_le(out + sizeof layout_magic, RECORD_LAYOUT, 4);
+    put_le(out + sizeof layout_magic, number, 4);
     put_le(out + 12, XXH3_64bits(out, 12), 4);
 }
 

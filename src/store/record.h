@@ -56,7 +56,7 @@ struct record_names {
 bool record_read(const uint8_t *value, size_t size, const char *room, const struct store_mark *mark,
                  struct record_names *names, struct store_snapshot *out, struct err_detail *why);
 
-void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE]);
+void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number);
 /* The number of the layout, or 0: these bytes name none. */
 uint32_t record_layout_read(const void *value, size_t size);
 

@@ -132,7 +132,8 @@ void sd_turn(struct sd *d, int wait_ms)
         wait_ms = 0;
     }
     poll(&(struct pollfd){.fd = d->wake_fd, .events = POLLIN}, 1, wait_ms);
-    if (read(d->wake_fd, &count, sizeof count) == sizeof count)
+    ssize_t woken = read(d->wake_fd, &count, sizeof count);
+    if (woken > 0 || wait_ms == 0)
         while (store_drain(d->store, on_event, d, 64) == 64)
             ;
 }
@@ -152,16 +153,13 @@ bool sd_settle(struct sd *d)
 {
     struct store_stats stats;
     struct mono deadline = mono_add_ms(time_mono_now(), SD_WAIT_MS);
-    for (;;) {
-        sd_turn(d, 10);
-        store_stats(d->store, &stats);
-        if (stats.queue == 0) {
-            sd_turn(d, 0);
-            return true;
-        }
+    for (store_stats(d->store, &stats); stats.queue > 0; store_stats(d->store, &stats)) {
         if (mono_reached(time_mono_now(), deadline))
             return false;
+        sd_turn(d, 100);
     }
+    sd_turn(d, 0);
+    return true;
 }
 
 void sd_shut(struct sd *d)
