@@ -176,6 +176,13 @@ int db_outbox_put(MDB_txn *txn, MDB_dbi dbi, struct db_totals *t, const char *ro
 
 /* ---- Writing ---- */
 
+int db_put_layout(MDB_txn *txn, MDB_dbi dbi)
+{
+    uint8_t layout[RECORD_LAYOUT_SIZE];
+    record_layout_write(layout, RECORD_LAYOUT, mdb_txn_id(txn));
+    return mdb_put(txn, dbi, &(MDB_val){1, (uint8_t[]){RECORD_LAYOUT_KEY}}, &(MDB_val){sizeof layout, layout}, 0);
+}
+
 struct write {
     struct db *d;
     MDB_txn *txn;
@@ -300,6 +307,8 @@ static int write_ops(struct db *d, const struct op *ops)
     rc = mdb_cursor_open(w.txn, d->dbi, &w.c);
     for (const struct op *op = ops; !rc && op; op = op->next)
         rc = op->kind == OP_SAVE ? save(&w, op) : op->kind == OP_SENT ? sent(&w, op) : forget(&w, op->room.s);
+    if (!rc)
+        rc = db_put_layout(w.txn, d->dbi);
     if (w.c)
         mdb_cursor_close(w.c);
     if (rc) {

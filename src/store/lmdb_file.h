@@ -67,6 +67,8 @@ void db_damaged(struct db *d, uint64_t token, const char *room, const struct sto
 /* The last entry of the room, or the one before the cursor's. 0 or an error, MDB_NOTFOUND: there is none. */
 int db_last(MDB_cursor *c, enum record_kind kind, const char *room, MDB_val *k, MDB_val *v, struct store_mark *mark);
 int db_before(MDB_cursor *c, enum record_kind kind, const char *room, MDB_val *k, MDB_val *v, struct store_mark *mark);
+/* Says which commit this is; part of every one. 0 or an error. */
+int db_put_layout(MDB_txn *txn, MDB_dbi dbi);
 /* Puts (room, mark) in the outbox, in the place of what is there. 0 or an error. */
 int db_outbox_put(MDB_txn *txn, MDB_dbi dbi, struct db_totals *t, const char *room, const struct store_mark *mark,
                   size_t len);

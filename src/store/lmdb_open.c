@@ -96,6 +96,7 @@ struct scan {
     struct id last;
     bool layout, bad_outbox;
     uint32_t layout_number;
+    uint64_t commit; /* that the last writer made */
     size_t strays, entries;
 };
 
@@ -109,7 +110,7 @@ static int scan_entry(struct scan *s, MDB_txn *txn, MDB_dbi dbi, const MDB_val *
     s->entries++;
     if (kind == RECORD_LAYOUT_KEY && k->mv_size == 1) {
         s->layout = true;
-        s->layout_number = record_layout_read(v->mv_data, v->mv_size);
+        s->layout_number = record_layout_read(v->mv_data, v->mv_size, &s->commit);
     } else if (kind == RECORD_SNAPSHOT && record_key_parse(k->mv_data, k->mv_size, RECORD_SNAPSHOT, &room, &mark)) {
         s->totals.rooms += strcmp(room.s, s->last.s) != 0;
         s->totals.bytes += v->mv_size;
@@ -179,15 +180,35 @@ static int refill_outbox(MDB_txn *txn, MDB_dbi dbi, struct db_totals *t)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-static int put_layout(MDB_txn *txn, MDB_dbi dbi)
+/* What the layout record says of the rest. 0 or a ROOM_E_* code; NOT_FOUND: these are not our entries. */
+static int judge_layout(const struct db *d, const struct scan *s, struct err_detail *detail)
 {
-    uint8_t layout[RECORD_LAYOUT_SIZE];
-    record_layout_write(layout, RECORD_LAYOUT);
-    return mdb_put(txn, dbi, &(MDB_val){1, (uint8_t[]){RECORD_LAYOUT_KEY}}, &(MDB_val){sizeof layout, layout}, 0);
+    if (s->entries == 0)
+        return 0;
+    if (!s->layout || s->layout_number == 0)
+        return err_set(detail, ROOM_E_NOT_FOUND, "it has no layout number");
+    if (s->layout_number != RECORD_LAYOUT)
+        return err_set(detail, ROOM_E_UNSUPPORTED,
+                       "'%s/data.mdb' has layout %u and this roomd knows %d: use the roomd that wrote it or choose another "
+                       "data directory", d->dir, s->layout_number, RECORD_LAYOUT);
+    return 0;
 }
 
-/* Looks at everything but the values. 0 and d->totals, an error of LMDB, or a ROOM_E_* code (always above those) with the
- * reason; NOT_FOUND: these are not our entries. */
+static void name_oddities(struct db *d, const struct scan *s, uint64_t commit)
+{
+    char text[200];
+    /* LMDB's two meta pages can be damaged such that the one before the last counts again. */
+    snprintf(text, sizeof text, "the last commits are lost (%llu is found where %llu should be): some rooms have older states",
+             (unsigned long long)s->commit, (unsigned long long)commit);
+    if (s->entries && s->commit != commit)
+        db_damaged(d, 0, NULL, NULL, text);
+    if (s->bad_outbox)
+        db_damaged(d, 0, NULL, NULL, "the outbox was damaged: the newest snapshot of every room is sent again");
+    else if (s->strays)
+        db_damaged(d, 0, NULL, NULL, "there are keys in the database that nothing wrote; they are passed over");
+}
+
+/* Looks at everything but the values. 0 and d->totals, an error of LMDB, or one of judge_layout() with the reason. */
 static int read_all(struct db *d, struct err_detail *detail)
 {
     MDB_txn *txn;
@@ -195,31 +216,25 @@ static int read_all(struct db *d, struct err_detail *detail)
     int rc = mdb_txn_begin(d->env, NULL, 0, &txn);
     if (rc)
         return rc;
+    uint64_t commit = mdb_txn_id(txn) - 1;
     rc = mdb_dbi_open(txn, NULL, 0, &d->dbi);
     if (!rc)
         rc = scan_all(txn, d->dbi, &s);
-    bool fresh = !rc && s.entries == 0;
-    if (!rc && !fresh && (!s.layout || s.layout_number == 0))
-        rc = err_set(detail, ROOM_E_NOT_FOUND, "it has no layout number");
-    else if (!rc && !fresh && s.layout_number != RECORD_LAYOUT)
-        rc = err_set(detail, ROOM_E_UNSUPPORTED,
-                     "'%s/data.mdb' has layout %u and this roomd knows %d: use the roomd that wrote it or choose another "
-                     "data directory", d->dir, s.layout_number, RECORD_LAYOUT);
-    if (fresh)
-        rc = put_layout(txn, d->dbi);
+    if (!rc)
+        rc = judge_layout(d, &s, detail);
+    bool write = !rc && (s.entries == 0 || s.bad_outbox || s.commit != commit);
+    if (write)
+        rc = db_put_layout(txn, d->dbi);
     if (!rc && s.bad_outbox)
         rc = refill_outbox(txn, d->dbi, &s.totals);
-    if (rc || (!fresh && !s.bad_outbox))
+    if (rc || !write)
         mdb_txn_abort(txn);
     else
         rc = mdb_txn_commit(txn);
     if (rc)
         return rc;
     d->totals = s.totals;
-    if (s.bad_outbox)
-        db_damaged(d, 0, NULL, NULL, "the outbox was damaged: the newest snapshot of every room is sent again");
-    else if (s.strays)
-        db_damaged(d, 0, NULL, NULL, "there are keys in the database that nothing wrote; they are passed over");
+    name_oddities(d, &s, commit);
     return 0;
 }
 

@@ -119,11 +119,11 @@ static bool place(struct pending *p, struct op *op)
     return op->kind == OP_SENT || map_put_borrowed(&p->by_room, op->room.s, op);
 }
 
-int pending_add(struct pending *p, struct op *op, struct events *out)
+int pending_add(struct pending *p, struct op *op, size_t others, struct events *out)
 {
     struct op *old = op->kind == OP_SENT ? NULL : map_get(&p->by_room, op->room.s);
-    size_t freed = old ? old->len : 0;
-    int err = p->count - (old != NULL) >= p->max_count || p->bytes - freed + op->len > p->max_bytes ? ROOM_E_FULL : 0;
+    size_t count = p->count + others - (old != NULL), bytes = p->bytes - (old ? old->len : 0);
+    int err = count >= p->max_count || bytes + op->len > p->max_bytes ? ROOM_E_FULL : 0;
     if (!err && !old && !place(p, op))
         err = ROOM_E_NO_MEMORY;
     if (err) {

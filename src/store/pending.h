@@ -51,8 +51,9 @@ void op_free(const struct alloc *alloc, struct op *op);
 /* Borrows its strings from `op`. */
 struct store_snapshot op_snapshot(const struct op *op);
 
-/* Takes `op`, also on error (FULL, NO_MEMORY). What it displaces, or itself, ends in `out` with STORE_SUPERSEDED. */
-MUST_USE int pending_add(struct pending *p, struct op *op, struct events *out);
+/* Takes `op`, also on error (FULL, NO_MEMORY). `others`: calls without a result that are not here. What it displaces, or
+ * itself, ends in `out` with STORE_SUPERSEDED. */
+MUST_USE int pending_add(struct pending *p, struct op *op, size_t others, struct events *out);
 /* Takes the oldest calls out, as many as fit both limits but at least one: a chain by `next`. */
 struct op *pending_take(struct pending *p, size_t max_count, size_t max_bytes);
 /* These could not be written: they wait again, before the others or (`back`) behind them, unless a later call has their

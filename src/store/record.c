@@ -22,6 +22,8 @@ enum {
     AT_ROOM_LEN = 64,
     AT_TYPE_LEN = 65
 };
+/* Offsets in the layout. */
+enum { AT_NUMBER = 8, AT_COMMIT = 12, AT_LAYOUT_SUM = 20 };
 static_assert(AT_TYPE_LEN + 1 <= RECORD_HEADER, "the header holds all of it");
 
 static void put_le(uint8_t *at, uint64_t v, int bytes)
@@ -170,18 +172,20 @@ bool record_read(const uint8_t *value, size_t size, const char *room, const stru
     return true;
 }
 
-void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number)
+void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number, uint64_t commit)
 {
     memset(out, 0, RECORD_LAYOUT_SIZE);
     memcpy(out, layout_magic, sizeof layout_magic);
-    put_le(out + sizeof layout_magic, number, 4);
-    put_le(out + 12, XXH3_64bits(out, 12), 4);
+    put_le(out + AT_NUMBER, number, 4);
+    put_le(out + AT_COMMIT, commit, 8);
+    put_le(out + AT_LAYOUT_SUM, XXH3_64bits(out, AT_LAYOUT_SUM), 4);
 }
 
-uint32_t record_layout_read(const void *value, size_t size)
+uint32_t record_layout_read(const uint8_t *value, size_t size, uint64_t *commit)
 {
     if (size != RECORD_LAYOUT_SIZE || memcmp(value, layout_magic, sizeof layout_magic) != 0 ||
-        get_le((const uint8_t *)value + 12, 4) != (uint32_t)XXH3_64bits(value, 12))
+        get_le(value + AT_LAYOUT_SUM, 4) != (uint32_t)XXH3_64bits(value, AT_LAYOUT_SUM))
         return 0;
-    return (uint32_t)get_le((const uint8_t *)value + sizeof layout_magic, 4);
+    *commit = get_le(value + AT_COMMIT, 8);
+    return (uint32_t)get_le(value + AT_NUMBER, 4);
 }

@@ -4,7 +4,7 @@
  * Decides the bytes: which key a snapshot has, and whether a value is the whole snapshot its key names. Knows nothing of
  * LMDB. Invariant: no byte of a key or a value can change without record_read() saying so.
  *
- *   'L'                                   the layout: magic, number, checksum
+ *   'L'                                   the layout: magic, number, which commit this is, checksum
  *   'S' room 0 epoch position version     a snapshot; the numbers are big endian, so that order of keys = order of marks
  *   'O' room 0 epoch position version     this snapshot waits in the outbox; the value is its length and a hash of both
  *
@@ -22,7 +22,7 @@ enum {
     RECORD_HEADER = 72, /* bytes */
     RECORD_MARK = 24,
     RECORD_KEY_MAX = 1 + ID_MAX + 1 + RECORD_MARK,
-    RECORD_LAYOUT_SIZE = 16
+    RECORD_LAYOUT_SIZE = 24
 };
 
 enum record_kind { RECORD_LAYOUT_KEY = 'L', RECORD_OUTBOX = 'O', RECORD_SNAPSHOT = 'S' };
@@ -56,8 +56,8 @@ struct record_names {
 bool record_read(const uint8_t *value, size_t size, const char *room, const struct store_mark *mark,
                  struct record_names *names, struct store_snapshot *out, struct err_detail *why);
 
-void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number);
+void record_layout_write(uint8_t out[RECORD_LAYOUT_SIZE], uint32_t number, uint64_t commit);
 /* The number of the layout, or 0: these bytes name none. */
-uint32_t record_layout_read(const void *value, size_t size);
+uint32_t record_layout_read(const uint8_t *value, size_t size, uint64_t *commit);
 
 #endif

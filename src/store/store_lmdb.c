@@ -74,11 +74,11 @@ static int add(struct store_lmdb *s, enum op_kind kind, uint64_t token, const st
         return err;
     pthread_mutex_lock(&s->lock);
     size_t before = s->ready.count;
-    if (s->closing || s->pending.count + s->want_count >= s->config.max_queue_count) {
-        err = s->closing ? ROOM_E_CANCELLED : ROOM_E_FULL;
+    if (s->closing) {
+        err = ROOM_E_CANCELLED;
         op_free(&alloc_libc, op);
     } else {
-        err = pending_add(&s->pending, op, &s->ready);
+        err = pending_add(&s->pending, op, s->want_count, &s->ready);
     }
     bool first = before == 0 && s->ready.count > 0;
     pthread_cond_signal(&s->work);

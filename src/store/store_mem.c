@@ -57,12 +57,12 @@ static int add(struct store_mem *s, enum op_kind kind, uint64_t token, const str
     int err = op_new(s->alloc, kind, token, snapshot, &op);
     if (err)
         return err;
-    if (s->closed || s->pending.count + s->want_count >= s->config.max_queue_count) {
+    if (s->closed) {
         op_free(s->alloc, op);
-        return s->closed ? ROOM_E_CANCELLED : ROOM_E_FULL;
+        return ROOM_E_CANCELLED;
     }
     size_t before = s->ready.count;
-    err = pending_add(&s->pending, op, &s->ready);
+    err = pending_add(&s->pending, op, s->want_count, &s->ready);
     wake(s, before == 0 && s->ready.count > 0);
     return err;
 }

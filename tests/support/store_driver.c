@@ -243,6 +243,13 @@ enum store_result sd_loaded(struct sd *d, enum store_which which, const char *ro
     return d->done[token % SD_TOKENS].result;
 }
 
+const char *sd_text(struct sd *d, enum store_which which, const char *room)
+{
+    enum store_result result = sd_loaded(d, which, room);
+    ASSERT(result == STORE_OK || result == STORE_NOT_FOUND || result == STORE_DAMAGED);
+    return result == STORE_OK ? d->found_data : result == STORE_NOT_FOUND ? "(none)" : "(damaged)";
+}
+
 static void data_path(const struct sd *d, char out[340])
 {
     snprintf(out, 340, "%s/data.mdb", d->dir);

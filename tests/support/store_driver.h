@@ -83,6 +83,8 @@ uint64_t sd_forget(struct sd *d, const char *room);
 /* The same with the wait; returns the result. */
 enum store_result sd_saved(struct sd *d, const char *room, struct store_mark mark, const char *text);
 enum store_result sd_loaded(struct sd *d, enum store_which which, const char *room);
+/* The data a load finds, as text: borrowed until the next load. "(none)" or "(damaged)" if there is none or none whole. */
+const char *sd_text(struct sd *d, enum store_which which, const char *room);
 
 /* The next write that needs space fails, or works again. */
 void sd_full(struct sd *d, bool full);

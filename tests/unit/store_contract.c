@@ -40,18 +40,6 @@ static struct store_mark mark(uint64_t epoch, uint64_t position, uint64_t versio
     return (struct store_mark){epoch, position, version};
 }
 
-static const char *held(struct sd *d, const char *room)
-{
-    enum store_result result = sd_loaded(d, STORE_HELD, room);
-    return result == STORE_OK ? d->found_data : result == STORE_NOT_FOUND ? "(none)" : "(damaged)";
-}
-
-static const char *waiting(struct sd *d, const char *room)
-{
-    enum store_result result = sd_loaded(d, STORE_WAITING, room);
-    return result == STORE_OK ? d->found_data : result == STORE_NOT_FOUND ? "(none)" : "(damaged)";
-}
-
 CONTRACT(what_is_saved_comes_back_whole)
 {
     uint64_t token = sd_save(d, "r", mark(3, UINT64_MAX, 9), "a\0b", 3);
@@ -73,21 +61,21 @@ CONTRACT(what_is_saved_comes_back_whole)
     cr_assert_eq(sd_loaded(d, STORE_HELD, "r2"), STORE_NOT_FOUND);
     cr_assert_eq(d->snapshots, 0);
     cr_assert_eq(sd_saved(d, "empty", mark(1, 1, 1), ""), STORE_OK);
-    cr_assert_str_eq(held(d, "empty"), "");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "empty"), "");
 }
 
 CONTRACT(the_newest_is_by_epoch_then_position_then_version)
 {
     sd_saved(d, "r", mark(2, 5, 1), "2-5-1");
     sd_saved(d, "r", mark(1, 9, 9), "1-9-9");
-    cr_assert_str_eq(held(d, "r"), "2-5-1");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "2-5-1");
     sd_saved(d, "r", mark(2, 4, 9), "2-4-9");
-    cr_assert_str_eq(held(d, "r"), "2-5-1");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "2-5-1");
     sd_saved(d, "r", mark(2, 5, 2), "2-5-2");
-    cr_assert_str_eq(held(d, "r"), "2-5-2");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "2-5-2");
     sd_saved(d, "r", mark(2, 256, 0), "2-256-0");
-    cr_assert_str_eq(held(d, "r"), "2-256-0");
-    cr_assert_str_eq(waiting(d, "r"), "2-256-0");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "2-256-0");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "r"), "2-256-0");
 }
 
 CONTRACT(a_damaged_one_is_named_and_the_one_before_is_given)
@@ -98,14 +86,14 @@ CONTRACT(a_damaged_one_is_named_and_the_one_before_is_given)
     sd_saved(d, "r", mark(1, 3, 3), "the third state");
     sd_saved(d, "other", mark(1, 1, 1), "another room's state");
     sd_damage(d, "r", 0, "the third state");
-    cr_assert_str_eq(held(d, "r"), "the second state", "two are kept");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "the second state", "two are kept");
     cr_assert_eq(d->damaged, 1);
     cr_assert_str_eq(d->damaged_room.s, "r");
     cr_assert(strstr(d->detail, "checksum"), "%s", d->detail);
-    cr_assert_str_eq(waiting(d, "r"), "(damaged)");
-    cr_assert_str_eq(held(d, "other"), "another room's state");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "r"), "(damaged)");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "other"), "another room's state");
     sd_damage(d, "r", 1, "the second state");
-    cr_assert_str_eq(held(d, "r"), "(damaged)", "the first one is long gone");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "(damaged)", "the first one is long gone");
     store_stats(d->store, &stats);
     cr_assert_gt(stats.damaged, 0);
 }
@@ -116,19 +104,19 @@ CONTRACT(a_damaged_one_does_not_push_out_a_whole_one)
     sd_saved(d, "r", mark(1, 2, 2), "the second state");
     sd_damage(d, "r", 0, "the second state");
     cr_assert_eq(sd_saved(d, "r", mark(1, 3, 3), "the third state"), STORE_OK);
-    cr_assert_str_eq(held(d, "r"), "the third state");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "the third state");
     sd_damage(d, "r", 0, "the third state");
-    cr_assert_str_eq(held(d, "r"), "the first state");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "the first state");
     sd_saved(d, "r", mark(1, 4, 4), "the fourth state");
     sd_saved(d, "r", mark(1, 5, 5), "the fifth state");
     d->damaged = 0;
-    cr_assert_str_eq(held(d, "r"), "the fifth state");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "the fifth state");
     cr_assert_eq(d->damaged, 0);
     /* A damaged one newer than what is saved hides neither it nor its place in the outbox. */
     sd_damage(d, "r", 0, "the fifth state");
     cr_assert_eq(sd_saved(d, "r", mark(1, 4, 9), "a state from before"), STORE_OK);
-    cr_assert_str_eq(held(d, "r"), "a state from before");
-    cr_assert_str_eq(waiting(d, "r"), "a state from before");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "a state from before");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "r"), "a state from before");
 }
 
 CONTRACT(the_outbox_has_the_newest_of_each_room_until_it_was_sent)
@@ -143,24 +131,27 @@ CONTRACT(the_outbox_has_the_newest_of_each_room_until_it_was_sent)
     cr_assert_eq(d->rooms[0].mark.version, 2);
     cr_assert_eq(d->rooms[0].len, 2);
     cr_assert(sd_wait(d, sd_sent(d, "a", 1, 1)));
-    cr_assert_str_eq(waiting(d, "a"), "a2", "only the older one was sent");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "a"), "a2", "only the older one was sent");
     sd_reopen(d);
-    cr_assert_str_eq(waiting(d, "a"), "a2");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "a"), "a2");
     store_stats(d->store, &stats);
     cr_assert_eq(stats.rooms, 2);
     cr_assert_eq(stats.outbox, 2);
     cr_assert_eq(stats.outbox_bytes, 4);
     cr_assert(sd_wait(d, sd_sent(d, "a", 1, 2)));
-    cr_assert_str_eq(waiting(d, "a"), "(none)");
-    cr_assert_str_eq(held(d, "a"), "a2", "sent is not forgotten");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "a"), "(none)");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "a"), "a2", "sent is not forgotten");
     sd_saved(d, "a", mark(1, 1, 1), "a1 again");
-    cr_assert_str_eq(waiting(d, "a"), "(none)", "what is not the newest need not be sent");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "a"), "(none)", "what is not the newest need not be sent");
     sd_reopen(d);
     cr_assert(sd_wait(d, sd_list(d, STORE_WAITING, NULL, 10)));
     cr_assert_eq(d->room_count, 1);
     cr_assert_str_eq(d->rooms[0].id.s, "b");
     cr_assert(sd_wait(d, sd_sent(d, "b", 2, 0)));
-    cr_assert_str_eq(waiting(d, "b"), "(none)", "of an older epoch than what was sent");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "b"), "(none)", "of an older epoch than what was sent");
+    sd_saved(d, "c", mark(2, 1, 1), "c of epoch 2");
+    cr_assert(sd_wait(d, sd_sent(d, "c", 1, 99)));
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "c"), "c of epoch 2", "what an older epoch sent does not count");
     uint64_t nothing = sd_sent(d, "nobody", 1, 1);
     cr_assert(sd_wait(d, nothing));
     cr_assert_eq(d->done[nothing].result, STORE_OK);
@@ -182,13 +173,13 @@ CONTRACT(calls_on_one_room_take_effect_in_order)
         cr_assert(result == STORE_OK || (result == STORE_SUPERSEDED && i != 2 && i != 4 && i != 5), "%d: %d", i, result);
     }
     sd_reopen(d);
-    cr_assert_str_eq(held(d, "r"), "new life");
-    cr_assert_str_eq(waiting(d, "r"), "new life");
-    cr_assert_str_eq(held(d, "gone"), "(none)");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "new life");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "r"), "new life");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "gone"), "(none)");
     cr_assert(sd_wait(d, sd_list(d, STORE_HELD, NULL, 10)));
     cr_assert_eq(d->room_count, 1);
     cr_assert(sd_wait(d, sd_forget(d, "r")));
-    cr_assert_str_eq(waiting(d, "r"), "(none)");
+    cr_assert_str_eq(sd_text(d, STORE_WAITING, "r"), "(none)");
     cr_assert(sd_wait(d, sd_list(d, STORE_HELD, NULL, 10)));
     cr_assert_eq(d->room_count, 0);
 }
@@ -211,12 +202,12 @@ CONTRACT(waiting_saves_of_one_room_merge)
     cr_assert_eq(stats.saves + stats.merged, MANY);
     cr_assert_lt(stats.saves, MANY / 2);
     cr_assert_eq(d->done[MANY].result, STORE_OK, "the newest is written");
-    cr_assert_str_eq(held(d, "r"), "state 500");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "state 500");
     /* An older one that comes later does not win. */
     uint64_t newer = sd_save(d, "r", mark(1, 900, 900), "newer", 5), older = sd_save(d, "r", mark(1, 800, 800), "older", 5);
     cr_assert(sd_wait(d, newer) && sd_wait(d, older));
     cr_assert_eq(d->done[newer].result, STORE_OK);
-    cr_assert_str_eq(held(d, "r"), "newer");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r"), "newer");
 }
 
 CONTRACT(rooms_are_listed_in_order_page_by_page)
@@ -306,6 +297,9 @@ CONTRACT(a_full_disk_is_said_once_and_ends_by_itself)
     static char big[BYTES];
     struct store_stats stats;
     char name[16];
+    sd_shut(d);
+    d->lmdb.max_queue_count = d->mem.max_queue_count = 100;
+    sd_reopen(d);
     sd_saved(d, "small", mark(1, 1, 1), "from before");
     sd_full(d, true);
     for (uint64_t i = 0; i < ROOMS; i++) {
@@ -317,7 +311,7 @@ CONTRACT(a_full_disk_is_said_once_and_ends_by_itself)
         sd_turn(d, 100);
     cr_assert_eq(d->trouble, STORE_NO_SPACE);
     cr_assert_neq(d->detail[0], 0);
-    cr_assert_str_eq(held(d, "small"), "from before", "reading goes on");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "small"), "from before", "reading goes on");
     /* Rooms play on and are saved again and again: what waits stays bounded. */
     for (uint64_t round = 2; round < 30; round++) {
         for (uint64_t i = 0; i < ROOMS; i++) {
@@ -332,16 +326,26 @@ CONTRACT(a_full_disk_is_said_once_and_ends_by_itself)
     cr_assert_leq(stats.queue, 2 * ROOMS);
     cr_assert_str_eq(stats.error.text, d->detail);
     cr_assert_eq(d->wells, 0);
+    /* At the limit a newer state still takes the place of an older one; another room is refused. */
+    int err = 0;
+    struct store_snapshot s = {.room = name, .type = "t", .mark = mark(1, 1, 1)};
+    for (uint64_t t = SD_TOKENS - 1; !err; t--) {
+        snprintf(name, sizeof name, "n%lu", (unsigned long)t);
+        err = store_save(d->store, t, &s);
+    }
+    cr_assert_eq(err, ROOM_E_FULL);
+    sd_save(d, "r0", mark(1, 30, 30), "newest", 6);
     sd_full(d, false);
     cr_assert(sd_settle(d));
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r0"), "newest");
     cr_assert_eq(d->troubles, 1, "once, not per save");
     cr_assert_eq(d->wells, 1);
     store_stats(d->store, &stats);
     cr_assert_eq(stats.trouble, STORE_OK);
     sd_reopen(d);
-    for (uint64_t i = 0; i < ROOMS; i++) {
+    for (uint64_t i = 1; i < ROOMS; i++) {
         snprintf(name, sizeof name, "r%lu", (unsigned long)i);
-        cr_assert_eq(held(d, name)[BYTES - 1], 'a' + (int)i);
+        cr_assert_eq(sd_text(d, STORE_HELD, name)[BYTES - 1], 'a' + (int)i);
         cr_assert_eq(d->found.mark.version, 29);
     }
 }
@@ -363,7 +367,7 @@ CONTRACT(closing_writes_what_waits_and_ends_every_call)
         cr_assert_eq(d->done[t].result, STORE_OK);
     cr_assert_eq(d->done[load].count, 1);
     sd_reopen(d);
-    cr_assert_str_eq(held(d, "r299"), "kept");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r299"), "kept");
     /* With a full disk it ends too, and says why. */
     static char big[100000];
     sd_full(d, true);
@@ -377,7 +381,7 @@ CONTRACT(closing_writes_what_waits_and_ends_every_call)
     cr_assert_neq(d->done[d->next_token].detail[0], 0);
     sd_full(d, false);
     sd_reopen(d);
-    cr_assert_str_eq(held(d, "r49"), "kept");
+    cr_assert_str_eq(sd_text(d, STORE_HELD, "r49"), "kept");
 }
 
 /* ---- Any order of calls against a model ---- */
@@ -397,8 +401,8 @@ static void model_check(struct sd *d, const struct model_room *rooms)
     char name[8];
     for (int i = 0; i < MODEL_ROOMS; i++) {
         snprintf(name, sizeof name, "m%d", i);
-        cr_assert_str_eq(held(d, name), rooms[i].held ? rooms[i].text : "(none)");
-        cr_assert_str_eq(waiting(d, name), rooms[i].waits ? rooms[i].text : "(none)");
+        cr_assert_str_eq(sd_text(d, STORE_HELD, name), rooms[i].held ? rooms[i].text : "(none)");
+        cr_assert_str_eq(sd_text(d, STORE_WAITING, name), rooms[i].waits ? rooms[i].text : "(none)");
         held_count += rooms[i].held;
         waits += rooms[i].waits;
     }
