@@ -284,8 +284,8 @@ static int check_metas(struct check *c, uint8_t meta[META_SIZE])
             c->txn = txns[i];
         }
     }
-    /* LMDB writes transaction n to meta page n mod 2, so the other one is n - 1; a new file has two of number 0. */
-    if (txns[c->txn % 2] != c->txn || (c->txn ? txns[1 - c->txn % 2] != c->txn - 1 : txns[1] != 0))
+    /* LMDB writes transaction n to meta page n mod 2, so the other one is n - 1; a new file has two of 0. */
+    if (c->txn && txns[1 - c->txn % 2] != c->txn - 1)
         return DAMAGED(c, "the meta pages bear transactions %llu and %llu", (unsigned long long)txns[0],
                        (unsigned long long)txns[1]);
     return 0;

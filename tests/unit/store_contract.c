@@ -279,6 +279,9 @@ CONTRACT(the_queue_has_a_limit)
         ;
     cr_assert(sd_settle(d));
     cr_assert_geq(d->results, t - 2);
+    sd_shut(d);
+    d->lmdb.max_queue_count = d->mem.max_queue_count = 0;
+    sd_reopen(d);
     s.len = 5000;
     for (err = 0; !err && t < 60000; t++) {
         snprintf(name, sizeof name, "r%lu", (unsigned long)t);

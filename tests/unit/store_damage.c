@@ -215,6 +215,12 @@ static void far_newer(struct parts *p)
     set(p->old_meta + 128, number(p->meta + 128, 8) + 63, 8);
 }
 
+static void wrong_page(struct parts *p)
+{
+    set(p->meta + 128, number(p->meta + 128, 8) + 1, 8);
+    set(p->old_meta + 128, number(p->old_meta + 128, 8) + 1, 8);
+}
+
 static void last_page(struct parts *p)
 {
     set(p->meta + 120, 1u << 30, 8);
@@ -349,6 +355,7 @@ static const struct {
 } spoilers[] = {
     {bad_magic, "is not one of LMDB 0.9"}, {bad_version, "is not one of LMDB 0.9"},
     {bad_page_size, "is not one of LMDB 0.9"}, {far_newer, "bear transactions"},
+    {wrong_page, "bear transactions"},
     {last_page, "last page cannot be"}, {fewer_pages, "is outside"}, {depth, "of another kind"}, {too_deep, "has depth 31"},
     {flags, "unknown flags"}, {entries, "not 1 on"}, {overflows, "as it should"}, {root, "is outside"},
     {page_number, "of another kind or number"}, {page_kind, "of another kind or number"}, {lower, "impossible bounds"},

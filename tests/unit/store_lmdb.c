@@ -86,6 +86,29 @@ Test(lmdb, a_load_does_not_wait_for_the_queue)
     cr_assert(sd_settle(&d));
 }
 
+static bool committed_twice(void *arg)
+{
+    return stats().commits == 2;
+}
+
+Test(lmdb, what_loads_find_is_bounded_until_it_is_drained)
+{
+    static char data[100000];
+    sd_shut(&d);
+    d.lmdb.max_queue_bytes = 300000;
+    sd_reopen(&d);
+    cr_assert(sd_wait(&d, sd_save(&d, "r", mark(1), data, sizeof data)));
+    for (int i = 0; i < 20; i++)
+        sd_load(&d, STORE_HELD, "r");
+    /* Loads go first, so when this is written those that were due are served. */
+    sd_save(&d, "s", mark(1), "s", 1);
+    cr_assert(wait_until(committed_twice, NULL, SD_WAIT_MS));
+    cr_assert_geq(stats().queue, 16, "%zu", stats().queue);
+    cr_assert(sd_settle(&d));
+    cr_assert_eq(d.results, 22);
+    cr_assert_eq(d.snapshots, 20);
+}
+
 Test(lmdb, the_map_grows)
 {
     sd_shut(&d);
