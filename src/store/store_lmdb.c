@@ -16,7 +16,8 @@
 #include "store/lmdb_file.h"
 
 enum {
-    COMMIT_OPS = 4096,
+    COMMIT_OPS = 1024,
+    SLICE_OPS = 64, /* handled under the lock at a time */
     COMMIT_BYTES = 16 << 20,
     READS_PER_COMMIT = 32, /* so that a flood of loads cannot hold up saves */
     SINGLES = 8,           /* calls that fail alone before a pause */
@@ -216,9 +217,54 @@ static bool locked_publish(struct store_lmdb *s)
     return events_move(&s->ready, &s->out);
 }
 
+/* The chain behind the first SLICE_OPS calls, which end there. */
+static struct op *cut(struct op *ops)
+{
+    for (int i = 1; i < SLICE_OPS && ops->next; i++)
+        ops = ops->next;
+    struct op *rest = ops->next;
+    ops->next = NULL;
+    return rest;
+}
+
+/* What the next commit writes; gives the lock away now and then. */
+static struct op *locked_take(struct store_lmdb *s, size_t *count)
+{
+    struct op *first = NULL, *last = NULL;
+    size_t bytes = 0;
+    *count = 0;
+    while (*count < s->attempt && bytes < COMMIT_BYTES && s->pending.head) {
+        size_t left = s->attempt - *count;
+        struct op *ops = pending_take(&s->pending, left < SLICE_OPS ? left : SLICE_OPS, COMMIT_BYTES - bytes);
+        pthread_mutex_unlock(&s->lock);
+        ops->prev = last;
+        *(last ? &last->next : &first) = ops;
+        for (; ops; ops = ops->next, ++*count) {
+            bytes += ops->len;
+            last = ops;
+        }
+        pthread_mutex_lock(&s->lock);
+    }
+    return first;
+}
+
+static void free_data(struct op *ops)
+{
+    for (; ops; ops = ops->next) {
+        alloc_put(&alloc_libc, ops->data, ops->len);
+        ops->data = NULL; /* the length stays, for the accounts */
+    }
+}
+
+/* Gives the lock away now and then. */
 static void locked_written(struct store_lmdb *s, struct op *ops)
 {
-    pending_finish(&s->pending, ops, STORE_OK, NULL, &s->out);
+    for (struct op *rest; ops; ops = rest) {
+        rest = cut(ops);
+        pending_finish(&s->pending, ops, STORE_OK, NULL, &s->out);
+        pthread_mutex_unlock(&s->lock);
+        pthread_mutex_lock(&s->lock);
+    }
     s->attempt = s->attempt < COMMIT_OPS / 2 ? s->attempt * 2 : COMMIT_OPS;
     s->singles = 0;
     if (s->shown.trouble != STORE_OK && s->pending.failed == 0) {
@@ -258,14 +304,14 @@ static void locked_failed(struct store_lmdb *s, struct op *ops, size_t count, en
 static void locked_write(struct store_lmdb *s)
 {
     struct err_detail why = {""};
-    size_t count = 0;
-    struct op *ops = pending_take(&s->pending, s->attempt, COMMIT_BYTES);
+    size_t count;
+    struct op *ops = locked_take(s, &count);
     pthread_mutex_unlock(&s->lock);
-    for (const struct op *op = ops; op; op = op->next)
-        count++;
     struct mono start = time_mono_now();
     enum store_result result = db_commit(&s->db, ops, &why);
     uint64_t took_us = (uint64_t)(time_mono_now().us - start.us);
+    if (result == STORE_OK)
+        free_data(ops);
     pthread_mutex_lock(&s->lock);
     if (result == STORE_OK) {
         s->shown.commits++;
@@ -424,7 +470,7 @@ int store_lmdb_create(const struct store_lmdb_config *config, struct store **out
     if (!s)
         return err_set(detail, ROOM_E_NO_MEMORY, "no memory for the store");
     set_up(s, config);
-    int err = db_open(&s->db, config->dir, or_default(config->map_bytes, 16 << 20),
+    int err = db_open(&s->db, config->dir, or_default(config->map_bytes, (size_t)1 << 30),
                       or_default(config->max_map_bytes, (size_t)64 << 30), &s->out, detail);
     bool first = false;
     if (!err) {

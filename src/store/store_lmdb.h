@@ -1,7 +1,7 @@
 /*
  * The store of port/store.h on disk.
  *
- * Decides when what is written: one thread of its own takes all that waits into one commit of LMDB (up to 4096 calls or
+ * Decides when what is written: one thread of its own takes all that waits into one commit of LMDB (up to 1024 calls or
  * 16 MiB), serves loads and lists between commits, and tries again what met trouble. Files, in a directory of its own with
  * mode 0700: `data.mdb`, `lock`, and `data.mdb.damaged-<time>` for each that was moved aside (never deleted).
  *
@@ -18,7 +18,8 @@
 /* Zero means the default. Strings are copied. */
 struct store_lmdb_config {
     const char *dir;           /* the store's own; made if need be */
-    size_t map_bytes;          /* address space to begin with; 16 MiB. Doubles as needed, up to */
+    size_t map_bytes;          /* address space to begin with, no memory; 1 GiB. Doubles as needed (page faults of the whole
+                                  process wait some ms then), up to */
     size_t max_map_bytes;      /* 64 GiB; saves that do not fit are STORE_NO_SPACE trouble */
     size_t max_snapshot_bytes; /* of data; 32 MiB. Larger: TOO_BIG */
     size_t max_queue_count;    /* calls without a result; 65536 */

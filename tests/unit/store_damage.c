@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -524,4 +525,38 @@ Test(damage, a_record_under_another_key_is_damaged)
     sd_reopen(&d);
     cr_assert_str_eq(sd_text(&d, STORE_HELD, "b"), "(damaged)");
     cr_assert(strstr(d.detail, "another snapshot than its key says"), "%s", d.detail);
+}
+
+/* LMDB reads the file through a shared map, so that what is written to the file is what it sees. */
+static void spoil_root(void)
+{
+    char path[340];
+    size_t size;
+    char *file = sd_read_file(&d, &size);
+    struct parts p = metas_of(file);
+    off_t root = (off_t)(4096 * number(p.meta + 24 + 48 + 40, 8));
+    free(file);
+    snprintf(path, sizeof path, "%s/data.mdb", d.dir);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert_eq(pwrite(fd, "\0", 1, root + 10), 1);
+    close(fd);
+}
+
+Test(damage, a_file_spoiled_under_a_running_node_is_set_aside_too)
+{
+    sd_saved(&d, "r", mark(1), "one");
+    spoil_root();
+    d.file_damaged = 0;
+    cr_assert_eq(sd_saved(&d, "s", mark(1), "saved in a new file"), STORE_OK);
+    cr_assert_eq(d.file_damaged, 1);
+    cr_assert(strstr(d.detail, "is of another kind"), "%s", d.detail);
+    cr_assert_eq(d.troubles, 0);
+    cr_assert_str_eq(sd_text(&d, STORE_HELD, "s"), "saved in a new file");
+    cr_assert_str_eq(sd_text(&d, STORE_HELD, "r"), "(none)");
+    spoil_root();
+    cr_assert_eq(sd_loaded(&d, STORE_HELD, "s"), STORE_IO, "a read says so, the next call puts it right");
+    cr_assert_str_eq(sd_text(&d, STORE_HELD, "s"), "(none)");
+    cr_assert_eq(d.file_damaged, 2);
+    cr_assert_eq(sd_count_files(&d, ".damaged-"), 2);
+    cr_assert_eq(stats().rooms, 0);
 }
