@@ -17,7 +17,7 @@ MAY_USE = {
     'room': {'core', 'base', 'wire', 'port'},
     'node': {'core', 'room', 'port', 'wire', 'base'},
     'bus': {'port', 'base', 'wire'},
-    'store': {'port', 'base', 'wire'},
+    'store': {'port', 'base'},
     'gate': {'base', 'port', 'wire'},
     'admin': {'room', 'core', 'base', 'port', 'wire'},
     'client': {'base', 'wire'},
