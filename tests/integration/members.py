@@ -22,6 +22,32 @@ async def id_in_use(w):
         assert (await p.join(mode='join_or_create', type='relay'))['op'] == 'joined'
 
 
+async def listing_heals(w, watch):
+    """What somebody else does to a room's entry, its owner undoes; the room and its players go on."""
+    def overwrite():
+        watch.publish('$KV.rooms.healed', b'[]')
+
+    def remove():  # as `nats kv del` does
+        watch.delete('rooms', 'healed')
+    async with Player('ann', w.nodes[0]) as ann:
+        seat = await ann.join(mode='create', type='relay', room_id='healed')
+        for i, damage in enumerate((remove, overwrite)):
+            async def listed():
+                revision, entry = await watch.kv('rooms', 'healed') or (0, None)
+                return isinstance(entry, dict) and entry['players'] == 1 and (revision, entry)
+            revision, before = await until(listed, 'the room is listed')
+            damage()
+
+            async def back():  # written anew, after the damage
+                newer, entry = await listed() or (0, None)
+                return newer > revision + 1 and entry and entry['owner'] == before['owner'] and entry
+            entry = await until(back, f'the entry is back after {damage.__name__}', 90)
+            assert entry['epoch'] == before['epoch'] == seat['epoch'], (entry, before)
+            async with Player(f'bob-{i}', w.nodes[2]) as bob:
+                joined = await bob.join(mode='join', type='relay', room_id='healed')
+                assert joined['op'] == 'joined' and joined['epoch'] == seat['epoch'], joined
+
+
 async def short_stop(w, watch):
     """SIGSTOP for a second changes nothing."""
     before = (await watch.ctl('node-3', op='info'))['result']['boot']
@@ -151,7 +177,7 @@ async def run(w):
     async with Watcher(w.urls[0]) as watch:
         watch.subscribe('server.*.offline')
         watch.subscribe('room.*.disposed')
-        for scene in (short_stop, long_stop):
+        for scene in (listing_heals, short_stop, long_stop):
             await scene(w, watch)
             print('ok', scene.__name__, flush=True)
         await nats_server_killed(w)

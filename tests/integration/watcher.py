@@ -56,6 +56,10 @@ class Watcher:
     def publish(self, subject, body, reply=''):
         self.writer.write(f'PUB {subject} {reply} {len(body)}\r\n'.encode() + body + b'\r\n')
 
+    def delete(self, bucket, key):
+        header = b'NATS/1.0\r\nKV-Operation: DEL\r\n\r\n'
+        self.writer.write(f'HPUB $KV.{bucket}.{key} {len(header)} {len(header)}\r\n'.encode() + header + b'\r\n')
+
     async def ctl(self, server, **request):
         return json.loads(await self.request(f'server.{server}.ctl', json.dumps(request).encode()))
 
