@@ -280,7 +280,7 @@ static int broadcast(struct bench *b, const struct cast *c)
 static int broadcasts(struct bench *b)
 {
     /* One by one, the node sleeps a round trip between two messages, which the bare loop does not; steady, the next
-     * message is there when one is done, and each still leaves in a write of its own. */
+     * message is on its way when one is done, so that now and then two leave in one write. */
     static const struct cast casts[] = {{"broadcast, 1 room of 100, one by one", 100, 100, 1, 2000, 0.8},
                                         {"broadcast, 1 room of 100, steady", 100, 100, 2, 2000, 0.8},
                                         {"broadcast, 1 room of 100, queued", 100, 100, WINDOW, 2000, 1},
