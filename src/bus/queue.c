@@ -22,15 +22,23 @@ void queue_deinit(struct queue *q)
     pthread_mutex_destroy(&q->lock);
 }
 
+/* Never beyond `max`, not even for a moment: others look at the figures. */
+static bool reserve(atomic_size_t *figure, size_t more, size_t max, bool always)
+{
+    size_t now = atomic_load(figure);
+    do {
+        if (!always && now + more > max)
+            return false;
+    } while (!atomic_compare_exchange_weak(figure, &now, now + more));
+    return true;
+}
+
 enum queue_pushed queue_push(struct queue *q, struct queue_item *item, bool always)
 {
     size_t size = item->size;
-    if (atomic_fetch_add(&q->count, 1) >= q->max_count && !always) {
-        atomic_fetch_sub(&q->count, 1);
+    if (!reserve(&q->count, 1, q->max_count, always))
         return QUEUE_FULL;
-    }
-    if (atomic_fetch_add(&q->bytes, size) + size > q->max_bytes && !always) {
-        atomic_fetch_sub(&q->bytes, size);
+    if (!reserve(&q->bytes, size, q->max_bytes, always)) {
         atomic_fetch_sub(&q->count, 1);
         return QUEUE_FULL;
     }
