@@ -103,20 +103,10 @@ static void on_leave(struct node *n, const char *server, const struct wire_link_
     struct member *member = seat_remote(n, m->session.s, m->room.s);
     if (!member || strcmp(member->server.s, server) != 0)
         return;
-    uint64_t who = member->who;
     char reason[ROOM_REASON_MAX + 1] = "left";
     if (m->reason.len)
         snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
-    const struct room *room = host_find(n->host, m->room.s);
-    const void *cursor = NULL;
-    struct host_member hm;
-    while (room && host_room_member(room, &cursor, &hm))
-        if (hm.who == who) {
-            registry_player_event(n, false, hm.player, room, reason);
-            break;
-        }
-    seat_drop(n, who);
-    host_leave(n->host, m->room.s, who, reason, n->now);
+    seat_gone(n, member, reason);
 }
 
 static void on_send(struct node *n, const char *server, const struct wire_link_send *m)

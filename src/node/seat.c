@@ -57,8 +57,7 @@ struct member *seat_remote(struct node *n, const char *session, const char *room
     return map_get(&n->remotes, key_of(key, session, room));
 }
 
-/* One seat of a gateway that is gone. The room may end for it, and take seats of other gateways and of this node along. */
-static void seat_gone(struct node *n, const struct member *m, const char *reason)
+void seat_gone(struct node *n, const struct member *m, const char *reason)
 {
     struct id room = m->room;
     uint64_t who = m->who;

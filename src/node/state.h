@@ -194,6 +194,8 @@ extern const struct host_out seat_host_out;
 struct member *seat_add(struct node *n, struct place *p, const char *server, const char *session, const char *room);
 void seat_drop(struct node *n, uint64_t who);
 struct member *seat_remote(struct node *n, const char *session, const char *room);
+/* A player of another node leaves, and is told of. The room may end for it, and take seats of any node along. */
+void seat_gone(struct node *n, const struct member *m, const char *reason);
 void seat_gateway_gone(struct node *n, const char *server, const char *reason);
 
 /* link.c */
