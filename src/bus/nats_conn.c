@@ -6,7 +6,6 @@
  */
 #include "bus/nats_engine.h"
 
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -355,7 +354,7 @@ static void turn(struct bus_nats *b)
     report_lost(b);
     int unsent = nats_up(b) ? natsConnection_Buffered(b->nc) : 0;
     if (unsent > 0) {
-        /* Now, not when the adapter has asked the loop whether the socket takes it: a turn and two system calls less. */
+        /* Now, not when the loop has been asked whether the socket takes it: a turn and two system calls less. */
         natsConnection_ProcessWriteEvent(b->nc);
         unsent = natsConnection_Buffered(b->nc);
     }

@@ -267,7 +267,7 @@ void core_abandon_creates(struct core *c, const char *server)
         if ((at->kind != OP_MAKE && at->kind != OP_JOIN) || at->step != CORE_CALL_CREATE ||
             strcmp(at->server.s, server) != 0)
             continue;
-        struct op op = op_end(c, (uint64_t)at->generation << 32 | (i + 1));
+        struct op op = op_end(c, op_token(c, at));
         if (op.kind == OP_MAKE)
             allocate_made(c, &op, &late);
         else

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, PAUSE_MAX_MS = 400, SURE_AFTER = 2,
+enum { STEP_LEADER = 100, TRIES_MAX = 8, PATIENCE_MS = 3000, PAUSE_MS = 50, PAUSES_GROW = 3, SURE_AFTER = 2,
        UNLISTED_TRIES = 2 };
 
 static void proceed(struct core *c, struct join *j);
@@ -31,17 +31,16 @@ static void fail(struct core *c, struct join *j, int code)
     join_answer(c, j, &(struct core_answer){.code = code, .room = j->call.room, .type = j->call.type});
 }
 
-/* Tries again a little later, each time a little longer: a NATS server that dies takes the calls on it along, and is
- * replaced within milliseconds; a dead owner's room is free, or elsewhere, half a second after. */
+/* Tries again a little later, each time twice as late, up to PAUSES_GROW times: a NATS server that dies takes the calls on
+ * it along, and is replaced within milliseconds; a dead owner's room is free, or elsewhere, half a second after. */
 static void pause(struct core *c, struct join *j)
 {
     if (mono_reached(c->now, j->deadline)) {
         fail(c, j, ROOM_E_UNAVAILABLE);
         return;
     }
-    int ms = PAUSE_MS << (j->pauses < 8 ? j->pauses : 8);
-    j->pauses++;
-    j->due = mono_add_ms(c->now, ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS);
+    j->due = mono_add_ms(c->now, PAUSE_MS << j->pauses);
+    j->pauses += j->pauses < PAUSES_GROW;
     j->next = c->paused;
     c->paused = j;
 }

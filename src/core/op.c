@@ -11,6 +11,11 @@
 /* The top four bits of a token are free for the caller. */
 enum { GENERATION_MASK = 0x0fffffff };
 
+uint64_t op_token(const struct core *c, const struct op *op)
+{
+    return ((uint64_t)op->generation << 32) | (uint64_t)(op - c->ops + 1);
+}
+
 uint64_t op_start(struct core *c, enum op_kind kind, void *owner, struct op **out)
 {
     if (!c->ops_free) {
@@ -28,13 +33,11 @@ uint64_t op_start(struct core *c, enum op_kind kind, void *owner, struct op **ou
         c->ops = ops;
         c->ops_cap = cap;
     }
-    uint32_t index = c->ops_free - 1;
-    struct op *op = &c->ops[index];
+    struct op *op = &c->ops[c->ops_free - 1];
     c->ops_free = op->next_free;
-    uint32_t generation = (op->generation + 1) & GENERATION_MASK;
-    *op = (struct op){.kind = kind, .generation = generation, .owner = owner, .sent = c->now};
+    *op = (struct op){.kind = kind, .generation = (op->generation + 1) & GENERATION_MASK, .owner = owner, .sent = c->now};
     *out = op;
-    return ((uint64_t)generation << 32) | (index + 1);
+    return op_token(c, op);
 }
 
 struct op *op_find(struct core *c, uint64_t token)

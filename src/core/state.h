@@ -172,6 +172,7 @@ void core_drop_options(struct core *c, struct core_call *call, uint8_t *options)
 
 /* op.c: op_start() returns a token or 0 when the table is full; op_find() NULL when it is not under way any more. */
 uint64_t op_start(struct core *c, enum op_kind kind, void *owner, struct op **out);
+uint64_t op_token(const struct core *c, const struct op *op); /* of one that is under way */
 struct op *op_find(struct core *c, uint64_t token);
 struct op op_end(struct core *c, uint64_t token);
 struct op *op_ping(struct core *c, enum op_kind kind, void *owner, const char *server, int timeout_ms);

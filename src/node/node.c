@@ -344,12 +344,12 @@ static void on_bus(void *arg, const struct bus_event *ev)
         break;
     case BUS_EV_KEPT: {
         struct queued *q = step_event(n, CORE_EV_KEPT);
-        if (q && id_set(&q->room.id, ev->key))
+        if (!q)
+            break;
+        if (id_set(&q->room.id, ev->key))
             q->ev.key = q->room.id.s;
-        if (q) {
-            q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
-            q->ev.revision = ev->revision;
-        }
+        q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
+        q->ev.revision = ev->revision;
         break;
     }
     case BUS_EV_LOST:
