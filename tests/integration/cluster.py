@@ -222,3 +222,11 @@ async def until(condition, what, timeout=DEADLINE):
         if time.monotonic() > end:
             raise AssertionError(f'not within {timeout} s: {what}')
         await asyncio.sleep(0.02)
+
+
+async def play_scenes(w, scenes):
+    """One after the other in one world; says which held, and how long it took."""
+    for scene in scenes:
+        begun = time.monotonic()
+        await scene(w)
+        print(f'ok {scene.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from cluster import DEADLINE, Node, OneNats, Player, World, until
+from cluster import DEADLINE, Node, OneNats, Player, World, play_scenes, until
 from transport import Tcp, pack
 from watcher import Watcher
 
@@ -292,16 +292,13 @@ async def creds(w):
     assert connect['jwt'] == 'eyJ0eXAiOiJKV1QifQ.e30.c2ln' and len(connect['sig']) > 80, connect
 
 
-async def run(w):
-    for scene in (registry_options, limits_of_a_connection, limits_of_a_room, big_messages, types, ways_to_a_room, logs, tls, creds):
-        begun = time.monotonic()
-        await scene(w)
-        print(f'ok {scene.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)
+SCENES = (registry_options, limits_of_a_connection, limits_of_a_room, big_messages, types, ways_to_a_room, logs, tls,
+          creds)
 
 
 def main():
     with World(sys.argv[1], nodes=0, nats=OneNats) as w:
-        asyncio.run(run(w))
+        asyncio.run(play_scenes(w, SCENES))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from cluster import OneNats, Player, World, until
+from cluster import OneNats, Player, World, play_scenes, until
 from transport import Tcp
 from watcher import Watcher
 
@@ -229,17 +229,13 @@ async def hung_is_passed_over(w):
         print(f'   {len(times)} rooms made beside a hung node, slowest {max(times) * 1000:.0f} ms', flush=True)
 
 
-async def run(w):
-    for scene in (round_robin, least_rooms, least_players, random, weighted, load, two_choices, region, latency,
-                  draining_is_passed_over, hung_is_passed_over):
-        begun = time.monotonic()
-        await scene(w)
-        print(f'ok {scene.__name__} ({time.monotonic() - begun:.1f} s)', flush=True)
+SCENES = (round_robin, least_rooms, least_players, random, weighted, load, two_choices, region, latency,
+          draining_is_passed_over, hung_is_passed_over)
 
 
 def main():
     with World(sys.argv[1], nodes=0, nats=OneNats) as w:
-        asyncio.run(run(w))
+        asyncio.run(play_scenes(w, SCENES))
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@
 
 #include "bus/bus_mem.h"
 #include "node/state.h"
+#include "node_quiet.h"
 
 static struct alloc_budget memory;
 static struct bus *bus;
@@ -16,31 +17,6 @@ static struct types *types;
 static struct node *node;
 static struct mono now = {1000000};
 static const struct wall wall = {1700000000000};
-
-static void out_send(void *arg, uint64_t conn, const void *head, size_t head_len, const void *tail, size_t tail_len)
-{
-}
-
-static void out_close(void *arg, uint64_t conn, const char *reason, const void *final, size_t final_len)
-{
-}
-
-static void out_established(void *arg, uint64_t conn)
-{
-}
-
-static enum node_encoding out_encoding(void *arg, uint64_t conn)
-{
-    return NODE_MSGPACK;
-}
-
-static void out_ready(void *arg)
-{
-}
-
-static void out_stopped(void *arg, int code, const char *reason)
-{
-}
 
 static void run(int ms)
 {
@@ -53,7 +29,6 @@ static void run(int ms)
 
 static void setup(void)
 {
-    static const struct node_out out = {NULL, out_send, out_close, out_established, out_encoding, out_ready, out_stopped};
     struct node_config config;
     alloc_budget_init(&memory, &alloc_libc, SIZE_MAX);
     bus = bus_mem_create(&memory.alloc, now, 0);
@@ -63,7 +38,7 @@ static void setup(void)
     config.core.self.capacity = 10;
     config.types = types;
     id_set(&config.core.self.id, "a");
-    node = node_create(&config, bus, &out, now, wall);
+    node = node_create(&config, bus, &node_quiet, now, wall);
     cr_assert_not_null(node);
     run(500);
     cr_assert(core_may_serve(node->core));

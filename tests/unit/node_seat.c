@@ -11,6 +11,7 @@
 
 #include "bus/bus_mem.h"
 #include "node/state.h"
+#include "node_quiet.h"
 
 enum { SENT_MAX = 64 };
 
@@ -57,27 +58,6 @@ static void out_send(void *arg, uint64_t conn, const void *head, size_t head_len
         if (tail_len)
             memcpy(s->data + head_len, tail, tail_len);
     }
-}
-
-static void out_close(void *arg, uint64_t conn, const char *reason, const void *final, size_t final_len)
-{
-}
-
-static void out_established(void *arg, uint64_t conn)
-{
-}
-
-static enum node_encoding out_encoding(void *arg, uint64_t conn)
-{
-    return NODE_MSGPACK;
-}
-
-static void out_ready(void *arg)
-{
-}
-
-static void out_stopped(void *arg, int code, const char *reason)
-{
 }
 
 static int64_t cpu_now(void *arg)
@@ -132,7 +112,8 @@ static void entry_of_b(const char *boot, const char *status)
 
 static void setup(void)
 {
-    static const struct node_out out = {NULL, out_send, out_close, out_established, out_encoding, out_ready, out_stopped};
+    struct node_out out = node_quiet;
+    out.send = out_send;
     struct node_config config;
     now = (struct mono){1000000};
     cpu = 0;
