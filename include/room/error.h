@@ -41,7 +41,21 @@ extern "C" {
     X(IO, -24, "io", "input or output failed", 1)                                                                    \
     X(UNSUPPORTED, -25, "unsupported", "not supported here", 0)                                                      \
     X(ALREADY, -26, "already", "it is so already", 0)                                                                \
-    X(INTERNAL, -27, "internal", "a defect in roomd or a room type", 0)
+    X(INTERNAL, -27, "internal", "a defect in roomd or a room type", 0)                                              \
+    X(TOKEN_INVALID, -28, "token_invalid", "not a token, or its signature is wrong", 0)                              \
+    X(TOKEN_KEY, -29, "token_key", "the token is signed with a key that is not known here", 0)                       \
+    X(TOKEN_EXPIRED, -30, "token_expired", "the token has expired", 0)                                               \
+    X(TOKEN_EARLY, -31, "token_early", "the token is not good yet", 1)                                               \
+    X(TOKEN_FOREIGN, -32, "token_foreign", "the token is for somebody else's servers", 0)                            \
+    X(TOKEN_PLAYER, -33, "token_player", "the token is another player's", 0)                                         \
+    X(TOKEN_REVOKED, -34, "token_revoked", "the token, or its player, was revoked", 0)                               \
+    X(ALREADY_CONNECTED, -35, "already_connected", "the player is connected already", 1)                             \
+    X(UNKNOWN_ROUTE, -40, "unknown_route", "no such route on this server", 0)                                        \
+    X(NO_SERVICE, -41, "no_service", "nobody serves this now", 1)                                                    \
+    X(UNRESPONSIVE, -42, "unresponsive", "the service is there, but answers nothing, not even pings", 1)             \
+    X(SERVICE_ERROR, -43, "service_error", "the service refused", 0)                                                 \
+    X(BAD_REPLY, -44, "bad_reply", "the service's answer cannot be read", 0)                                         \
+    X(HELD, -50, "held", "somebody else holds it", 1)
 
 enum room_error {
 #define ROOM_ERROR_ENUM(symbol, number, name, text, retryable) ROOM_E_##symbol = number,

@@ -20,6 +20,12 @@
  *    was not freed by the end of dispose() is a leak of the node.
  *  - An error (a negative code of room/error.h) costs the call it answers, not the room: the message or the join is
  *    refused with that code, so change nothing before you are sure.
+ *  - A room can come back after its node has died if its type has save() and restore(). With durability `journal` what
+ *    happened since the last save() is then done again from the journal: by the callbacks themselves, which must therefore
+ *    depend on nothing but the room's state, their arguments, room_now_ms() and room_random() (both give what they gave
+ *    then) - no clock, no other random numbers, no addresses, no files - or, if the type has apply(), by the changes it
+ *    recorded. A room that does not do again what it did is not served. What is told to players while it is done again goes
+ *    nowhere.
  */
 #ifndef ROOM_ROOM_TYPE_H
 #define ROOM_ROOM_TYPE_H
@@ -33,24 +39,52 @@
 extern "C" {
 #endif
 
-/* Raised whenever struct room_type or the meaning of a service changes; a type of another version is not loaded. */
-#define ROOM_TYPE_API_VERSION 1u
+/* Raised whenever there is more in struct room_type or among the services. A type built for an older version is loaded down to
+ * ROOM_TYPE_API_OLDEST: what has come since is not asked of it. */
+#define ROOM_TYPE_API_VERSION 4u
+#define ROOM_TYPE_API_OLDEST 3u
 
 enum {
     ROOM_TYPE_MAX_PLAYERS = 10000, /* the most a type may ask for */
     ROOM_TYPE_MAX_TICK_MS = 3600000,
     ROOM_METADATA_MAX = 1024, /* bytes of msgpack */
     ROOM_DATA_MAX = 786432,   /* bytes of one message to or from players, of a result and of a state */
-    ROOM_REASON_MAX = 64      /* characters of a reason; more is cut */
+    ROOM_IMAGE_MAX = 33554432, /* bytes that save() may write */
+    ROOM_REASON_MAX = 64,     /* characters of a reason; more is cut */
+    ROOM_ASKS_MAX = 16,       /* tells, publishes and questions about locks of one callback */
+    ROOM_TOPIC_MAX = 128,     /* characters of a topic or a pattern */
+    ROOM_TOPICS_MAX = 16      /* patterns of one room */
 };
 
-/* What the author wants to survive the death of the room's node. This version keeps rooms in memory only: whatever is
- * declared here, a room's effective durability is `none`, and the listing says so. */
+/* What survives the death of the room's node. None: nothing. Snapshot: the state of the last snapshot. Journal: everything that
+ * was acknowledged, and what a room of this type tells anybody leaves the node only once it would survive. Other than none
+ * needs save() and restore(). A node may be set to give less; the listing says what is true. */
 enum room_durability { ROOM_DURABILITY_NONE = 0, ROOM_DURABILITY_SNAPSHOT = 1, ROOM_DURABILITY_JOURNAL = 2 };
 
 enum {
     ROOM_TYPE_PRIVATE = 1u << 0,     /* rooms are left out of listings and found by id or ticket only */
     ROOM_TYPE_AUTO_DISPOSE = 1u << 1 /* an empty room ends after the node's --room-ttl (0: never) */
+};
+
+/* What comes to a room from elsewhere than its players. */
+enum room_event_kind {
+    ROOM_EVENT_SEND = 1, /* a message of a backend, on room.<id>.send */
+    ROOM_EVENT_TELL,     /* a message of another room */
+    ROOM_EVENT_TOLD,     /* what came of room_tell() */
+    ROOM_EVENT_LOCK,     /* what came of room_lock_acquire(), _renew(), _release() */
+    ROOM_EVENT_PLAYER,   /* what came of room_tell_player() */
+    ROOM_EVENT_TOPIC     /* what was published on a topic that room_subscribe() asked for */
+};
+
+struct room_event {
+    enum room_event_kind kind;
+    const char *from;  /* SEND: who sends it, as it calls itself, or NULL; TELL: the room; TOLD: that room; LOCK: the lock; PLAYER:
+                        * the player; TOPIC: the topic */
+    const void *data;  /* SEND, TELL, TOPIC: the message; TOLD: the other room's result, len 0: none */
+    size_t len;
+    uint64_t request;  /* TOLD, LOCK, PLAYER: as it was asked with */
+    int code;          /* TOLD, LOCK, PLAYER: 0 or what went wrong */
+    uint64_t token;    /* LOCK: the fencing token, if code is 0; of one that is held: its holder's */
 };
 
 /* One room. Valid from create() until dispose() returns. */
@@ -66,15 +100,15 @@ struct room_type {
     unsigned flags; /* ROOM_TYPE_* */
 
     /* The room begins. `options` may be empty (len 0). An error: it does not, and nothing else is called (not dispose
-     * either: free what you took). */
+     * either: free what you took). Done again from the journal for every type, so nothing is recorded here. */
     int (*create)(struct room *room, const void *options, size_t len);
 
     /* A player asks for its seat. An error refuses it with that code. The player is not seated until this has returned:
      * broadcasts from here go to the others, and what the newcomer must know goes into state(). A player who comes back
-     * over another connection keeps its seat: join() is not called again, state() is. */
+     * over another connection, or whose seat was held while it was away, keeps it: join() is not called again, state() is. */
     int (*join)(struct room *room, const char *player, const void *options, size_t len);
 
-    /* A player's seat has ended, for whatever reason but the end of the room. */
+    /* A player's seat has ended, for whatever reason but the end of the room; "timeout": it was away too long. */
     void (*leave)(struct room *room, const char *player, const char *reason);
 
     /* A message from a seated player. room_reply() gives the result that goes with the acknowledgement, if there is one. */
@@ -84,12 +118,29 @@ struct room_type {
      * not made up for; `dt_ms` tells. */
     void (*tick)(struct room *room, int64_t now_ms, int64_t dt_ms);
 
-    /* What a player gets when it takes its seat: room_reply(), once or in pieces. An error refuses the join, after
-     * leave(). */
+    /* What a player gets when it takes its seat: room_reply(), once or in pieces. Changes nothing. An error refuses the join,
+     * after leave(). */
     int (*state)(struct room *room, const char *player);
 
     /* The room ends; every seat is gone already. Free everything. Only room_free(), room_user() and room_log() here. */
     void (*dispose)(struct room *room);
+
+    /* The whole state as one value: room_reply(), once or in pieces, ROOM_IMAGE_MAX in all. Changes nothing. Seats, lock,
+     * metadata, time and random numbers are kept by the node. */
+    int (*save)(struct room *room);
+
+    /* In the place of create(): makes the room from what save() wrote, perhaps on another machine and by an older build of
+     * the type. No player is seated yet. What is here is one well-formed value, nothing more. An error: the room does not
+     * come back, and nothing else is called (free what you took). */
+    int (*restore)(struct room *room, const void *state, size_t len);
+
+    /* Does a change of room_record() again. With it, no other callback but create() is called while the journal is read, and
+     * they may depend on whatever they like. May look at nothing but the change and the type's own state. */
+    int (*apply)(struct room *room, const void *data, size_t len);
+
+    /* Something came from elsewhere. To SEND and TELL room_reply() gives the result, and an error refuses it with that code.
+     * NULL: the type takes none of it; whoever sends is answered `unsupported`. */
+    int (*event)(struct room *room, const struct room_event *event);
 };
 
 /* To one seated player. NOT_FOUND: no such player is seated. TOO_BIG (ROOM_DATA_MAX) and BAD_FRAME (not one whole msgpack
@@ -100,9 +151,52 @@ int room_send(struct room *room, const char *player, const void *data, size_t le
  * TOO_BIG and BAD_FRAME as room_send(); then nobody gets it. */
 int room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len);
 
-/* In message(): the result. In state(): the state. The pieces of several calls are put together. INVALID anywhere else,
- * TOO_BIG past ROOM_DATA_MAX in all, NO_MEMORY. Pieces that do not make one whole value cost the call `internal`. */
+/* In message(), and in event() to SEND and TELL: the result. In state() and save(): the state. The pieces of several calls
+ * are put together. INVALID anywhere else, TOO_BIG past ROOM_DATA_MAX in all (save(): ROOM_IMAGE_MAX), NO_MEMORY. Pieces that do not make one whole value cost
+ * the call `internal`. */
 int room_reply(struct room *room, const void *data, size_t len);
+
+/* In join(), leave(), message(), tick() and event() of a type with apply(): notes one change, before it is made, for the
+ * journal; one whole value. It is made by the caller; apply() does it again elsewhere. Where no journal is kept this does nothing.
+ * UNSUPPORTED (the type has no apply()), INVALID anywhere else, BAD_FRAME, TOO_BIG (past ROOM_DATA_MAX in one callback,
+ * with its result), NO_MEMORY: then make no change. */
+int room_record(struct room *room, const void *data, size_t len);
+
+/* What follows is asked of the cluster, in join(), leave(), message(), tick() and event() only (else INVALID), ROOM_ASKS_MAX
+ * times in one callback (else FULL). It is answered by event(), with the `request` given, if that is not 0: `full` if the node has
+ * too much of it under way. What a room of durability journal asks leaves the node only once it would survive; the answer is
+ * journalled as a message is. If the room moves or fails over before the answer, none comes: ask again. */
+
+/* A message to another room, wherever it runs. The answer says that it was applied, and as durable as that room is; or
+ * NO_RESPONDERS (nobody runs such a room now), UNSUPPORTED, UNKNOWN_RESULT (it may have been applied), TOO_BIG, or what the
+ * other room's event() said. Now: INVALID (no room's id), TOO_BIG, BAD_FRAME. */
+int room_tell(struct room *room, const char *other, const void *data, size_t len, uint64_t request);
+
+/* A message to a player who is connected, wherever that is and in whatever rooms: it comes as `push`. The answer (kind PLAYER): 0, it
+ * is in the sequence of what the player's session is told; NOT_FOUND, the player is not connected, and will not get it;
+ * UNKNOWN_RESULT, it may be; UNAVAILABLE, it could not be found out where the player is. Now: INVALID, TOO_BIG, BAD_FRAME. */
+int room_tell_player(struct room *room, const char *player, const void *data, size_t len, uint64_t request);
+
+/* To every room that has subscribed to the topic, wherever it runs, and to whoever listens on `topic.<topic>` on NATS. A topic is
+ * words of [A-Za-z0-9_-] with dots between them. Nobody says who has got it: whoever was not there at the time, or stood still
+ * because it moved, has not. Now: INVALID, TOO_BIG, BAD_FRAME. */
+int room_publish(struct room *room, const char *topic, const void *data, size_t len);
+
+/* From now on what is published on topics that match comes to event(), kind TOPIC, once for each pattern that matches; a room's own,
+ * too. In a pattern `*` is any one word, and `>` at the end any one or more. The patterns of a room are part of it: they go where it
+ * goes, and come back with it. Also in create(). One that is there already is fine. FULL (ROOM_TOPICS_MAX), INVALID, NO_MEMORY. */
+int room_subscribe(struct room *room, const char *pattern);
+/* NOT_FOUND, INVALID. */
+int room_unsubscribe(struct room *room, const char *pattern);
+
+/* A lock of the cluster; its holder is this room's id, on whatever node it runs. It is held for ttl_ms (100 to 3,600,000) from
+ * when it was asked for, and lost then unless it is renewed. wait_ms (to 60,000): how long to wait while somebody has it; then
+ * HELD. The token of the answer grows with each holder: what is guarded by the lock must refuse one that is lower than it
+ * has seen. A room that acquires what it has gets a new token. FENCED (renew, release): it is somebody else's by now.
+ * UNKNOWN_RESULT: ask again. Now: INVALID. */
+int room_lock_acquire(struct room *room, const char *name, int64_t ttl_ms, int64_t wait_ms, uint64_t request);
+int room_lock_renew(struct room *room, const char *name, uint64_t token, int64_t ttl_ms, uint64_t request);
+int room_lock_release(struct room *room, const char *name, uint64_t token, uint64_t request);
 
 /* The type's own pointer; NULL at first. */
 void room_set_user(struct room *room, void *user);
@@ -134,10 +228,11 @@ unsigned room_player_count(const struct room *room);
 unsigned room_max_players(const struct room *room);
 /* The i-th seated player in the order of their joining, NULL past the end. Each call walks the list. */
 const char *room_player(const struct room *room, unsigned i);
-/* Milliseconds since the room began. */
+/* Milliseconds since the room began, on whatever node; the time it was dead does not count. */
 int64_t room_now_ms(const struct room *room);
 
-/* Uniform in [0, n), 0 if n is 0. Repeatable in a simulation; not for secrets. */
+/* Uniform in [0, n), 0 if n is 0. Repeatable in a simulation and when a journal is read; not for secrets. In state() and
+ * save() it gives the same again and again. */
 uint64_t room_random(struct room *room, uint64_t n);
 
 enum room_log_level { ROOM_LOG_DEBUG, ROOM_LOG_INFO, ROOM_LOG_WARN, ROOM_LOG_ERROR };

@@ -9,6 +9,7 @@
 #define BASE_TIME_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct mono {
@@ -40,5 +41,7 @@ static inline bool mono_reached(struct mono now, struct mono deadline)
 struct mono time_mono_now(void);
 struct wall time_wall_now(void);
 void time_rfc3339(struct wall t, char out[TIME_RFC3339_SIZE]);
+/* What time_rfc3339() wrote, or the same in whole seconds. False: something else. */
+bool time_from_rfc3339(const char *text, size_t len, struct wall *out);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * Subjects, requests and key-value buckets in memory.
+ * Subjects and requests in memory, the list of events, and the passing of time.
  *
  * Must not read a clock or touch the network. Invariant: nothing is handed out inside a call; every event waits in one
- * list until drain, and every accepted request or key-value operation puts exactly one BUS_EV_DONE there.
+ * list until drain, and every accepted request or operation puts exactly one BUS_EV_DONE there.
  */
 #include "bus/bus_mem.h"
 
@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/map.h"
-#include "bus/subject.h"
+#include "bus/mem_state.h"
 
-enum { MAX_EVENTS = 65536, MAX_PAYLOAD = 1 << 20, MAX_OPS = 16384, MINUTE_MS = 60000 };
+enum { MAX_EVENTS = 65536, MAX_OPS = 16384 };
 
 struct mem_event {
     struct mem_event *next;
@@ -35,46 +34,6 @@ struct mem_request {
     struct mono deadline;
 };
 
-struct mem_entry {
-    size_t size;
-    uint64_t revision;
-    struct mono written;
-    bool deleted;
-    size_t len;
-    uint8_t data[];
-};
-
-struct mem_bucket {
-    struct mem_bucket *next;
-    char name[SUBJECT_BUCKET_MAX + 1];
-    bool made; /* false: only watched so far */
-    bool watched;
-    bool stale; /* an event did not fit: list again */
-    int64_t ttl_ms;
-    uint64_t revision;
-    struct mono next_list;
-    struct map entries;
-};
-
-struct bus_mem {
-    struct bus bus;
-    const struct alloc *alloc;
-    struct mono now;
-    struct mem_event *head, *tail;
-    size_t count, max_events;
-    struct mem_sub *subs;
-    struct mem_request *requests;
-    size_t request_count;
-    uint64_t next_id;
-    struct mem_bucket *buckets;
-    bool closed;
-};
-
-static struct bus_mem *self(struct bus *b)
-{
-    return (struct bus_mem *)(void *)b;
-}
-
 static const char *put_text(char **at, const char *s)
 {
     if (!s)
@@ -91,8 +50,7 @@ static size_t text_size(const char *s)
     return s ? strlen(s) + 1 : 0;
 }
 
-/* False: no memory, or over the limit and not `always`. */
-static bool emit(struct bus_mem *m, const struct bus_event *ev, bool always)
+bool mem_emit(struct bus_mem *m, const struct bus_event *ev, bool always)
 {
     size_t size = sizeof(struct mem_event) + text_size(ev->subject) + text_size(ev->reply) + text_size(ev->bucket) +
                   text_size(ev->key) + (ev->data ? ev->len + 1 : 0);
@@ -120,19 +78,18 @@ static bool emit(struct bus_mem *m, const struct bus_event *ev, bool always)
     return true;
 }
 
-static int done(struct bus_mem *m, uint64_t token, enum bus_result result, uint64_t revision, const void *data,
-                size_t len)
+int mem_done(struct bus_mem *m, uint64_t token, enum bus_result result, uint64_t revision, const void *data, size_t len)
 {
     struct bus_event ev = {.kind = BUS_EV_DONE, .token = token, .result = result, .revision = revision, .data = data,
                            .len = len};
-    return emit(m, &ev, true) ? 0 : ROOM_E_NO_MEMORY;
+    return mem_emit(m, &ev, true) ? 0 : ROOM_E_NO_MEMORY;
 }
 
-static int check_op(const struct bus_mem *m, size_t len, int timeout_ms)
+int mem_check(const struct bus_mem *m, size_t len, int timeout_ms)
 {
     if (m->closed)
         return ROOM_E_DISCONNECTED;
-    if (len > MAX_PAYLOAD)
+    if (len > MEM_MAX_PAYLOAD)
         return ROOM_E_TOO_BIG;
     return timeout_ms > 0 ? m->count >= m->max_events ? ROOM_E_FULL : 0 : ROOM_E_INVALID;
 }
@@ -148,7 +105,7 @@ static size_t deliver(struct bus_mem *m, const char *subject, const char *reply,
         struct bus_event ev = {.kind = BUS_EV_MESSAGE, .sub = s->number, .subject = subject, .reply = reply,
                                .data = len ? data : (const uint8_t *)"", .len = len};
         n++;
-        if (!emit(m, &ev, false))
+        if (!mem_emit(m, &ev, false))
             s->lost++;
     }
     return n;
@@ -161,7 +118,7 @@ static bool answer(struct bus_mem *m, const char *subject, const void *data, siz
         struct mem_request *r = *at;
         if (r->id != id)
             continue;
-        if (done(m, r->token, BUS_OK, 0, len ? data : "", len) != 0)
+        if (mem_done(m, r->token, BUS_OK, 0, len ? data : "", len) != 0)
             return false; /* the deadline will end it */
         *at = r->next;
         alloc_put(m->alloc, r, sizeof *r);
@@ -173,8 +130,8 @@ static bool answer(struct bus_mem *m, const char *subject, const void *data, siz
 
 static int mem_publish(struct bus *b, const char *subject, const char *reply, const void *data, size_t len)
 {
-    struct bus_mem *m = self(b);
-    int err = check_op(m, len, 1);
+    struct bus_mem *m = mem_self(b);
+    int err = mem_check(m, len, 1);
     if (err)
         return err;
     if (!subject_valid(subject, false) || (reply && !subject_valid(reply, false)))
@@ -186,9 +143,9 @@ static int mem_publish(struct bus *b, const char *subject, const char *reply, co
 
 static int mem_request(struct bus *b, uint64_t token, const char *subject, const void *data, size_t len, int timeout_ms)
 {
-    struct bus_mem *m = self(b);
+    struct bus_mem *m = mem_self(b);
     char reply[40];
-    int err = check_op(m, len, timeout_ms);
+    int err = mem_check(m, len, timeout_ms);
     if (err)
         return err;
     if (!subject_valid(subject, false))
@@ -204,7 +161,7 @@ static int mem_request(struct bus *b, uint64_t token, const char *subject, const
     snprintf(reply, sizeof reply, "_INBOX.mem.%llu", (unsigned long long)r->id);
     if (deliver(m, subject, reply, data, len) == 0) {
         alloc_put(m->alloc, r, sizeof *r);
-        return done(m, token, BUS_NO_RESPONDERS, 0, NULL, 0);
+        return mem_done(m, token, BUS_NO_RESPONDERS, 0, NULL, 0);
     }
     r->next = m->requests;
     m->requests = r;
@@ -214,7 +171,7 @@ static int mem_request(struct bus *b, uint64_t token, const char *subject, const
 
 static int mem_unsubscribe(struct bus *b, uint32_t number)
 {
-    struct bus_mem *m = self(b);
+    struct bus_mem *m = mem_self(b);
     for (struct mem_sub **at = &m->subs; *at; at = &(*at)->next) {
         struct mem_sub *s = *at;
         if (s->number != number)
@@ -228,7 +185,7 @@ static int mem_unsubscribe(struct bus *b, uint32_t number)
 
 static int mem_subscribe(struct bus *b, uint32_t number, const char *subject)
 {
-    struct bus_mem *m = self(b);
+    struct bus_mem *m = mem_self(b);
     if (m->closed)
         return ROOM_E_DISCONNECTED;
     if (!subject_valid(subject, true))
@@ -244,194 +201,19 @@ static int mem_subscribe(struct bus *b, uint32_t number, const char *subject)
     return 0;
 }
 
-/* ---- key-value ---- */
-
-static struct mem_bucket *find_bucket(struct bus_mem *m, const char *name)
-{
-    struct mem_bucket *k = m->buckets;
-    while (k && strcmp(k->name, name) != 0)
-        k = k->next;
-    return k;
-}
-
-static int want_bucket(struct bus_mem *m, const char *name, struct mem_bucket **out)
-{
-    if (m->closed)
-        return ROOM_E_DISCONNECTED;
-    if (!subject_bucket_valid(name))
-        return ROOM_E_INVALID;
-    struct mem_bucket *k = find_bucket(m, name);
-    if (!k) {
-        k = alloc_get(m->alloc, sizeof *k);
-        if (!k)
-            return ROOM_E_NO_MEMORY;
-        snprintf(k->name, sizeof k->name, "%s", name);
-        map_init(&k->entries, m->alloc);
-        k->next = m->buckets;
-        m->buckets = k;
-    }
-    *out = k;
-    return 0;
-}
-
-static bool emit_entry(struct bus_mem *m, struct mem_bucket *k, const char *key, const struct mem_entry *e)
-{
-    struct bus_event ev = {.kind = BUS_EV_ENTRY, .bucket = k->name, .key = key, .revision = e->revision,
-                           .data = e->deleted ? NULL : e->data, .len = e->len};
-    return emit(m, &ev, false);
-}
-
-static void forget_deleted(struct bus_mem *m, struct mem_bucket *k)
-{
-    for (struct map_iter it = map_first(&k->entries); it.value; map_next(&it)) {
-        struct mem_entry *e = it.value;
-        if (!e->deleted || !mono_reached(m->now, mono_add_ms(e->written, BUS_KEEP_DELETED_MS)))
-            continue;
-        (void)map_del(&k->entries, it.key);
-        alloc_put(m->alloc, e, e->size);
-    }
-}
-
-static void list(struct bus_mem *m, struct mem_bucket *k)
-{
-    forget_deleted(m, k);
-    bool fits = emit(m, &(struct bus_event){.kind = BUS_EV_SYNC, .bucket = k->name}, false);
-    for (struct map_iter it = map_first(&k->entries); fits && it.value; map_next(&it))
-        fits = emit_entry(m, k, it.key, it.value);
-    fits = fits && emit(m, &(struct bus_event){.kind = BUS_EV_SYNCED, .bucket = k->name}, false);
-    k->stale = !fits;
-    k->next_list = mono_add_ms(m->now, MINUTE_MS);
-}
-
-static int mem_kv_bucket(struct bus *b, uint64_t token, const struct bus_bucket *bucket, int timeout_ms)
-{
-    struct bus_mem *m = self(b);
-    struct mem_bucket *k;
-    int err = check_op(m, 0, timeout_ms);
-    if (err == 0)
-        err = bucket->ttl_ms < 0 ? ROOM_E_INVALID : want_bucket(m, bucket->name, &k);
-    if (err)
-        return err;
-    if (!k->made)
-        k->ttl_ms = bucket->ttl_ms;
-    k->made = true;
-    return done(m, token, BUS_OK, 0, NULL, 0);
-}
-
-static int mem_kv_watch(struct bus *b, const char *name)
-{
-    struct bus_mem *m = self(b);
-    struct mem_bucket *k;
-    int err = want_bucket(m, name, &k);
-    if (err)
-        return err;
-    k->watched = true;
-    list(m, k);
-    return 0;
-}
-
-static int find_key(struct bus_mem *m, const char *name, const char *key, int timeout_ms, size_t len,
-                    struct mem_bucket **bucket, struct mem_entry **entry)
-{
-    int err = check_op(m, len, timeout_ms);
-    if (err)
-        return err;
-    if (!subject_bucket_valid(name) || !subject_key_valid(key))
-        return ROOM_E_INVALID;
-    struct mem_bucket *k = find_bucket(m, name);
-    *bucket = k && k->made ? k : NULL;
-    *entry = *bucket ? map_get(&k->entries, key) : NULL;
-    return 0;
-}
-
-static int mem_kv_get(struct bus *b, uint64_t token, const char *name, const char *key, int timeout_ms)
-{
-    struct bus_mem *m = self(b);
-    struct mem_bucket *k;
-    struct mem_entry *e;
-    int err = find_key(m, name, key, timeout_ms, 0, &k, &e);
-    if (err)
-        return err;
-    if (!k)
-        return done(m, token, BUS_REFUSED, 0, "no such bucket", 14);
-    if (!e || e->deleted)
-        return done(m, token, BUS_NOT_FOUND, e ? e->revision : 0, NULL, 0);
-    return done(m, token, BUS_OK, e->revision, e->data, e->len);
-}
-
-static int store(struct bus_mem *m, uint64_t token, struct mem_bucket *k, const char *key, struct mem_entry *old,
-                 const void *data, size_t len)
-{
-    size_t size = sizeof(struct mem_entry) + len + 1;
-    struct mem_entry *e = alloc_get(m->alloc, size);
-    if (!e)
-        return ROOM_E_NO_MEMORY;
-    e->size = size;
-    e->revision = k->revision + 1;
-    e->written = m->now;
-    e->deleted = data == NULL;
-    e->len = len;
-    if (len)
-        memcpy(e->data, data, len);
-    int err = map_put(&k->entries, key, e) ? done(m, token, BUS_OK, e->revision, NULL, 0) : ROOM_E_NO_MEMORY;
-    if (err) {
-        if (old)
-            (void)map_put(&k->entries, key, old); /* replaces a value: needs no memory */
-        else
-            (void)map_del(&k->entries, key);
-        alloc_put(m->alloc, e, size);
-        return err;
-    }
-    k->revision++;
-    if (old)
-        alloc_put(m->alloc, old, old->size);
-    if (k->watched && !emit_entry(m, k, key, e))
-        k->stale = true;
-    return 0;
-}
-
-static int write_key(struct bus_mem *m, uint64_t token, const char *name, const char *key, uint64_t expected,
-                     const void *data, size_t len, int timeout_ms)
-{
-    struct mem_bucket *k;
-    struct mem_entry *e;
-    int err = find_key(m, name, key, timeout_ms, len, &k, &e);
-    if (err)
-        return err;
-    if (!k)
-        return done(m, token, BUS_NO_RESPONDERS, 0, NULL, 0);
-    uint64_t last = e ? e->revision : 0;
-    bool creates = expected == 0 && (!e || (e->deleted && data));
-    if (expected != BUS_ANY_REVISION && expected != last && !creates)
-        return done(m, token, BUS_CONFLICT, last, NULL, 0);
-    return store(m, token, k, key, e, data, len);
-}
-
-static int mem_kv_put(struct bus *b, uint64_t token, const char *name, const char *key, uint64_t expected,
-                      const void *data, size_t len, int timeout_ms)
-{
-    return write_key(self(b), token, name, key, expected, len ? data : "", len, timeout_ms);
-}
-
-static int mem_kv_delete(struct bus *b, uint64_t token, const char *name, const char *key, uint64_t expected,
-                         int timeout_ms)
-{
-    return write_key(self(b), token, name, key, expected, NULL, 0, timeout_ms);
-}
-
 /* ---- turns ---- */
 
 static void report_lost(struct bus_mem *m)
 {
     for (struct mem_sub *s = m->subs; s; s = s->next)
         if (s->lost &&
-            emit(m, &(struct bus_event){.kind = BUS_EV_LOST, .sub = s->number, .revision = s->lost}, false))
+            mem_emit(m, &(struct bus_event){.kind = BUS_EV_LOST, .sub = s->number, .revision = s->lost}, false))
             s->lost = 0;
 }
 
 static size_t mem_drain(struct bus *b, bus_handler *handler, void *arg, size_t max_events)
 {
-    struct bus_mem *m = self(b);
+    struct bus_mem *m = mem_self(b);
     size_t n = 0;
     for (; n < max_events && m->head; n++) {
         struct mem_event *e = m->head;
@@ -457,7 +239,7 @@ static void end_requests(struct bus_mem *m, bool all, enum bus_result result)
     while (*at) {
         struct mem_request *r = *at;
         bool ends = all || mono_reached(m->now, r->deadline);
-        if (!ends || done(m, r->token, result, 0, NULL, 0) != 0) {
+        if (!ends || mem_done(m, r->token, result, 0, NULL, 0) != 0) {
             at = &r->next;
             continue;
         }
@@ -469,38 +251,25 @@ static void end_requests(struct bus_mem *m, bool all, enum bus_result result)
 
 static void mem_close(struct bus *b)
 {
-    self(b)->closed = true;
-    end_requests(self(b), true, BUS_CLOSED);
-}
-
-static void expire(struct bus_mem *m, struct mem_bucket *k)
-{
-    for (struct map_iter it = map_first(&k->entries); it.value; map_next(&it)) {
-        struct mem_entry *e = it.value;
-        if (!mono_reached(m->now, mono_add_ms(e->written, k->ttl_ms)))
-            continue;
-        (void)map_del(&k->entries, it.key);
-        alloc_put(m->alloc, e, e->size);
-    }
+    mem_self(b)->closed = true;
+    end_requests(mem_self(b), true, BUS_CLOSED);
 }
 
 void bus_mem_tick(struct bus *b, struct mono now)
 {
-    struct bus_mem *m = self(b);
+    struct bus_mem *m = mem_self(b);
     m->now = now;
     end_requests(m, m->closed, m->closed ? BUS_CLOSED : BUS_UNKNOWN);
     report_lost(m);
-    for (struct mem_bucket *k = m->buckets; k && !m->closed; k = k->next) {
-        if (k->ttl_ms > 0)
-            expire(m, k);
-        if (k->watched && ((k->stale && m->count < m->max_events / 2) || mono_reached(now, k->next_list)))
-            list(m, k);
-    }
+    if (m->closed)
+        return;
+    mem_kv_tick(m);
+    mem_log_tick(m);
 }
 
 static const struct bus_ops OPS = {mem_publish, mem_request, mem_subscribe, mem_unsubscribe, mem_kv_bucket,
-                                   mem_kv_watch, mem_kv_get, mem_kv_put, mem_kv_delete, mem_drain, mem_flush,
-                                   mem_close};
+                                   mem_kv_watch, mem_kv_get, mem_kv_put, mem_kv_delete, mem_stream, mem_log_append,
+                                   mem_log_last, mem_log_next, mem_log_purge, mem_drain, mem_flush, mem_close};
 
 struct bus *bus_mem_create(const struct alloc *alloc, struct mono now, size_t max_events)
 {
@@ -511,24 +280,16 @@ struct bus *bus_mem_create(const struct alloc *alloc, struct mono now, size_t ma
     m->alloc = alloc;
     m->now = now;
     m->max_events = max_events ? max_events : MAX_EVENTS;
-    if (!emit(m, &(struct bus_event){.kind = BUS_EV_UP}, true)) {
+    if (!mem_emit(m, &(struct bus_event){.kind = BUS_EV_UP}, true)) {
         alloc_put(alloc, m, sizeof *m);
         return NULL;
     }
     return &m->bus;
 }
 
-static void destroy_bucket(struct bus_mem *m, struct mem_bucket *k)
-{
-    for (struct map_iter it = map_first(&k->entries); it.value; map_next(&it))
-        alloc_put(m->alloc, it.value, ((struct mem_entry *)it.value)->size);
-    map_deinit(&k->entries);
-    alloc_put(m->alloc, k, sizeof *k);
-}
-
 void bus_mem_destroy(struct bus *b)
 {
-    struct bus_mem *m = b ? self(b) : NULL;
+    struct bus_mem *m = b ? mem_self(b) : NULL;
     if (!m)
         return;
     for (struct mem_event *e = m->head, *next; e; e = next) {
@@ -543,9 +304,7 @@ void bus_mem_destroy(struct bus *b)
         next = r->next;
         alloc_put(m->alloc, r, sizeof *r);
     }
-    for (struct mem_bucket *k = m->buckets, *next; k; k = next) {
-        next = k->next;
-        destroy_bucket(m, k);
-    }
+    mem_kv_destroy(m);
+    mem_log_destroy(m);
     alloc_put(m->alloc, m, sizeof *m);
 }

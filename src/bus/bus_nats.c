@@ -18,7 +18,8 @@ enum {
     DEFAULT_OPS = 16384,
     DEFAULT_WAIT_MS = 5000,
     DEFAULT_LIST_MS = 60000,
-    MAX_TIMEOUT_MS = 3600000
+    MAX_TIMEOUT_MS = 3600000,
+    HEADERS_MAX = 128 /* of a write; the server counts them as payload */
 };
 
 static struct bus_nats *self(struct bus *b)
@@ -113,7 +114,7 @@ static int nats_publish(struct bus *bus, const char *subject, const char *reply,
         err = full_subject(b, subject, false, full);
     if (err == 0 && reply)
         err = full_subject(b, reply, false, full_reply);
-    if (err == 0 && atomic_load(&b->unsent) + atomic_load(&b->commands.bytes) + len > b->commands.max_bytes)
+    if (err == 0 && atomic_load(&b->commands.bytes) + len > b->commands.max_bytes)
         err = ROOM_E_FULL;
     return err ? err : submit(b, cmd_new(CMD_PUBLISH, full, reply ? full_reply : NULL, data, len), false);
 }
@@ -189,7 +190,7 @@ static int key_op(struct bus *bus, const struct write *w)
 {
     struct bus_nats *b = self(bus);
     char full[NATS_SUBJECT_SIZE];
-    int err = ready(b, w->len + 128); /* the headers count as payload */
+    int err = ready(b, w->len + HEADERS_MAX);
     if (err == 0)
         err = full_bucket(b, w->bucket, full);
     if (err == 0 && !subject_key_valid(w->key))
@@ -217,11 +218,83 @@ static int nats_kv_delete(struct bus *bus, uint64_t token, const char *bucket, c
     return key_op(bus, &(struct write){CMD_DELETE, token, expected, bucket, key, NULL, 0, timeout_ms});
 }
 
+/* ---- logs ---- */
+
+static int nats_stream(struct bus *bus, uint64_t token, const struct bus_stream *stream, int timeout_ms)
+{
+    struct bus_nats *b = self(bus);
+    char name[NATS_SUBJECT_SIZE], subjects[NATS_SUBJECT_SIZE];
+    int err = ready(b, 0);
+    if (err == 0 && (!subject_pattern_valid(stream->subjects) || stream->replicas < 0 || stream->replicas > 5 ||
+                     stream->ttl_ms < 0 || stream->ttl_ms > INT64_MAX / 1000000 || stream->max_per_subject < 0))
+        err = ROOM_E_INVALID;
+    if (err == 0)
+        err = full_bucket(b, stream->name, name);
+    if (err == 0)
+        err = full_subject(b, stream->subjects, true, subjects);
+    struct cmd *cmd = err ? NULL : cmd_new(CMD_STREAM, name, subjects, NULL, 0);
+    if (cmd) {
+        cmd->replicas = stream->replicas;
+        cmd->ttl_ms = stream->ttl_ms;
+        cmd->max_per_subject = stream->max_per_subject;
+    }
+    return err ? err : submit_op(b, cmd, token, timeout_ms);
+}
+
+static int nats_log_append(struct bus *bus, uint64_t token, const char *subject, uint64_t expected, const void *data,
+                           size_t len, int timeout_ms)
+{
+    struct bus_nats *b = self(bus);
+    char full[NATS_SUBJECT_SIZE];
+    int err = ready(b, len + HEADERS_MAX);
+    if (err == 0)
+        err = subject_key_valid(subject) && expected != BUS_ANY_REVISION ? full_subject(b, subject, false, full)
+                                                                         : ROOM_E_INVALID;
+    struct cmd *cmd = err ? NULL : cmd_new(CMD_APPEND, full, NULL, data, len);
+    if (cmd)
+        cmd->expected = expected;
+    return err ? err : submit_op(b, cmd, token, timeout_ms);
+}
+
+/* `number`: from, below */
+static int log_op(struct bus *bus, enum cmd_kind kind, uint64_t token, const char *stream, const char *subject,
+                  uint64_t number, int timeout_ms)
+{
+    struct bus_nats *b = self(bus);
+    char name[NATS_SUBJECT_SIZE], full[NATS_SUBJECT_SIZE];
+    int err = ready(b, 0);
+    if (err == 0)
+        err = full_bucket(b, stream, name);
+    if (err == 0)
+        err = subject_key_valid(subject) ? full_subject(b, subject, false, full) : ROOM_E_INVALID;
+    struct cmd *cmd = err ? NULL : cmd_new(kind, name, full, NULL, 0);
+    if (cmd)
+        cmd->expected = number;
+    return err ? err : submit_op(b, cmd, token, timeout_ms);
+}
+
+static int nats_log_last(struct bus *bus, uint64_t token, const char *stream, const char *subject, int timeout_ms)
+{
+    return log_op(bus, CMD_LAST, token, stream, subject, 0, timeout_ms);
+}
+
+static int nats_log_next(struct bus *bus, uint64_t token, const char *stream, const char *subject, uint64_t from,
+                         int timeout_ms)
+{
+    return log_op(bus, CMD_NEXT, token, stream, subject, from, timeout_ms);
+}
+
+static int nats_log_purge(struct bus *bus, uint64_t token, const char *stream, const char *subject, uint64_t below,
+                          int timeout_ms)
+{
+    return log_op(bus, CMD_PURGE, token, stream, subject, below, timeout_ms);
+}
+
 static void nats_flush(struct bus *bus)
 {
     struct bus_nats *b = self(bus);
     if (b->dirty)
-        uv_async_send(&b->async);
+        wake_send(&b->wake);
     b->dirty = false;
 }
 
@@ -279,8 +352,9 @@ static void nats_close(struct bus *bus)
 }
 
 static const struct bus_ops OPS = {nats_publish, nats_request, nats_subscribe, nats_unsubscribe, nats_kv_bucket,
-                                   nats_kv_watch, nats_kv_get, nats_kv_put, nats_kv_delete, nats_drain, nats_flush,
-                                   nats_close};
+                                   nats_kv_watch, nats_kv_get, nats_kv_put, nats_kv_delete, nats_stream,
+                                   nats_log_append, nats_log_last, nats_log_next, nats_log_purge, nats_drain,
+                                   nats_flush, nats_close};
 
 /* ---- lifecycle ---- */
 
@@ -349,6 +423,7 @@ static void dispose(struct bus_nats *b)
     for (size_t i = 0; i < sizeof b->strings / sizeof b->strings[0]; i++)
         free(b->strings[i]);
     uv_sem_destroy(&b->started);
+    wake_deinit(&b->wake);
     uv_loop_close(&b->loop);
     free(b);
 }
@@ -360,7 +435,8 @@ static int begin_thread(struct bus_nats *b, struct err_detail *detail)
     rng_init(&b->rng, seed[0]);
     snprintf(b->inbox, sizeof b->inbox, "_INBOX.%016llx%016llx", (unsigned long long)seed[0],
              (unsigned long long)seed[1]);
-    nats_loop_init(b);
+    if (nats_loop_init(b) != 0)
+        return err_set(detail, ROOM_E_IO, "cannot watch sockets: no descriptor is free");
     if (uv_thread_create(&b->thread, nats_thread, b) != 0)
         return err_set(detail, ROOM_E_NO_MEMORY, "cannot start the bus thread");
     uv_sem_wait(&b->started);
@@ -377,6 +453,7 @@ int bus_nats_create(const struct bus_nats_config *config, struct bus **out, stru
     if (!b)
         return err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
     b->bus.ops = &OPS;
+    b->wake.fd = -1;
     uv_sem_init(&b->started, 0);
     uv_loop_init(&b->loop);
     int err = set_config(b, config, detail);
@@ -417,7 +494,6 @@ void bus_nats_stats(const struct bus *bus, struct bus_nats_stats *out)
     out->commands = atomic_load(&b->commands.count);
     out->command_bytes = atomic_load(&b->commands.bytes);
     out->open_ops = b->open_ops;
-    out->unsent_bytes = atomic_load(&b->unsent);
 }
 
 int bus_nats_check_version(const char *version, int replicas, bool *warn, struct err_detail *detail)

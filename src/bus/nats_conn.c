@@ -16,12 +16,11 @@
 enum {
     LINGER_US = 5000000,      /* a subscription is destroyed this long after it was unsubscribed */
     RETRY_CONNECT_MS = 100,
-    STOP_US = 500000,         /* what was published before close may take this long to leave */
     PENDING_MSGS = 1 << 20,
     PENDING_BYTES = 256 << 20,
     GOODBYE_MS = 3000,
     LOST_RETRY_US = 5000,
-    UNSENT_POLL_US = 2000
+    WRITE_MS = 1000           /* a write that the server does not take for so long ends the connection */
 };
 
 int64_t nats_now_us(void)
@@ -46,14 +45,14 @@ static void push_inbound(struct bus_nats *b, const struct nats_sub *sub, natsMsg
         in->item.size = sizeof *in + (size_t)natsMsg_GetDataLength(msg) + 256;
         enum queue_pushed pushed = queue_push(&b->inbound, &in->item, false);
         if (pushed == QUEUE_PUSHED_FIRST)
-            uv_async_send(&b->async);
+            wake_send(&b->wake);
         if (pushed != QUEUE_FULL)
             return;
         free(in);
     }
     natsMsg_Destroy(msg);
     atomic_store(&b->inbound_lost, true);
-    uv_async_send(&b->async);
+    wake_send(&b->wake);
 }
 
 static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *msg, void *closure)
@@ -76,7 +75,7 @@ static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *ms
     if (!nats_emit(b, &ev, false)) {
         atomic_fetch_add(&sub->lost, 1);
         if (!atomic_exchange(&b->any_lost, true))
-            uv_async_send(&b->async);
+            wake_send(&b->wake);
     }
     natsMsg_Destroy(msg);
 }
@@ -88,7 +87,7 @@ static void set_up(struct bus_nats *b, bool up)
         return;
     atomic_fetch_add(&b->epoch, 1);
     nats_wake_loop(b);
-    uv_async_send(&b->async);
+    wake_send(&b->wake);
 }
 
 static void on_disconnected(natsConnection *nc, void *closure)
@@ -110,7 +109,7 @@ static void on_error(natsConnection *nc, natsSubscription *handle, natsStatus st
     nats_log(b, BUS_LOG_WARN, "nats: %s%s%s", natsStatus_GetText(status), text && *text ? ": " : "", text ? text : "");
     if (status == NATS_SLOW_CONSUMER) {
         atomic_store(&b->inbound_lost, true);
-        uv_async_send(&b->async);
+        wake_send(&b->wake);
     }
 }
 
@@ -252,7 +251,6 @@ static void take_commands(struct bus_nats *b)
         case CMD_CLOSE:
             ops_close(b);
             b->stopping = true;
-            b->stop_us = nats_now_us() + STOP_US;
             break;
         default:
             ops_begin(b, cmd); /* keeps the record until the request has ended */
@@ -292,7 +290,7 @@ static void take_inbound(struct bus_nats *b)
     while ((item = queue_pop(&b->inbound))) {
         struct inbound *in = (struct inbound *)item;
         dispatch(b, in);
-        natsMsg_Destroy(in->msg);
+        nats_spend(b, in->msg);
         queue_done(&b->inbound, item);
     }
 }
@@ -309,9 +307,9 @@ static void on_timer(uv_timer_t *timer)
     turn(timer->data);
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(void *arg)
 {
-    turn(async->data);
+    turn(arg);
 }
 
 static void arm(struct bus_nats *b, int64_t now_us)
@@ -321,10 +319,6 @@ static void arm(struct bus_nats *b, int64_t now_us)
         due = earlier(due, b->dead->dead_us);
     if (atomic_load(&b->any_lost))
         due = earlier(due, now_us + LOST_RETRY_US);
-    if (atomic_load(&b->unsent))
-        due = earlier(due, now_us + UNSENT_POLL_US);
-    if (b->stopping)
-        due = earlier(due, now_us + UNSENT_POLL_US);
     if (due == INT64_MAX) {
         uv_timer_stop(&b->timer);
         return;
@@ -352,14 +346,7 @@ static void turn(struct bus_nats *b)
     watch_due(b, now_us);
     bury(b, now_us, false);
     report_lost(b);
-    int unsent = nats_up(b) ? natsConnection_Buffered(b->nc) : 0;
-    if (unsent > 0) {
-        /* Now, not when the loop has been asked whether the socket takes it: a turn and two system calls less. */
-        natsConnection_ProcessWriteEvent(b->nc);
-        unsent = natsConnection_Buffered(b->nc);
-    }
-    atomic_store(&b->unsent, unsent > 0 ? (size_t)unsent : 0);
-    if (b->stopping && (unsent <= 0 || now_us >= b->stop_us))
+    if (b->stopping)
         uv_stop(&b->loop);
     else
         arm(b, now_us);
@@ -418,12 +405,12 @@ static natsStatus set_options(struct bus_nats *b, natsOptions *opts)
     SET(natsOptions_SetClosedCB(opts, on_closed, b));
     SET(natsOptions_SetDisconnectedCB(opts, on_disconnected, b));
     SET(natsOptions_SetReconnectedCB(opts, on_reconnected, b));
-    SET(natsOptions_SetEventLoop(opts, &b->poll, nats_poll_attach, nats_poll_read, nats_poll_write, nats_poll_detach));
+    SET(natsOptions_SetWriteDeadline(opts, WRITE_MS));
 #undef SET
     return s;
 }
 
-/* nats.c cannot retry a first connect through an event loop: we do. */
+/* nats.c counts tries at a first connect, we the time. */
 static natsStatus connect_until(struct bus_nats *b, natsOptions *opts)
 {
     int64_t deadline = nats_now_us() + (int64_t)b->config.connect_wait_ms * 1000;
@@ -531,12 +518,9 @@ static void stop(struct bus_nats *b)
         natsConnection_Close(b->nc);
     if (atomic_load(&b->epoch) & 1)
         atomic_fetch_add(&b->epoch, 1);
-    /* The socket leaves the loop in the loop, and nats.c's threads may still be on the way to our callbacks. */
-    for (int i = 0; b->nc && i < GOODBYE_MS && (!atomic_load(&b->gone) || atomic_load(&b->delivering) > 0); i++) {
-        uv_run(&b->loop, UV_RUN_NOWAIT);
+    /* nats.c's threads may still be on the way to our callbacks. */
+    for (int i = 0; b->nc && i < GOODBYE_MS && (!atomic_load(&b->gone) || atomic_load(&b->delivering) > 0); i++)
         nats_Sleep(1);
-    }
-    uv_run(&b->loop, UV_RUN_NOWAIT);
 }
 
 /* After the other threads are done with this connection. */
@@ -545,6 +529,7 @@ static void dismantle(struct bus_nats *b)
     natsSubscription_Destroy(b->inbox_sub);
     natsConnection_Destroy(b->nc);
     drop_inbound(b);
+    nats_spent_free(b);
     bury(b, 0, true);
     uv_walk(&b->loop, close_handle, NULL);
     uv_run(&b->loop, UV_RUN_DEFAULT);
@@ -553,8 +538,7 @@ static void dismantle(struct bus_nats *b)
 void nats_thread(void *arg)
 {
     struct bus_nats *b = arg;
-    bool polls = nats_poll_init(&b->poll, &b->loop) == 0;
-    b->start_error = polls ? start(b) : err_set(&b->start_detail, ROOM_E_NO_MEMORY, "cannot watch sockets");
+    b->start_error = start(b);
     bool failed = b->start_error != 0;
     uv_sem_post(&b->started);
     if (!failed) {
@@ -562,18 +546,13 @@ void nats_thread(void *arg)
         uv_run(&b->loop, UV_RUN_DEFAULT);
     }
     stop(b);
-    if (polls)
-        nats_poll_close(&b->poll);
     dismantle(b);
-    if (polls)
-        nats_poll_deinit(&b->poll);
     nats_ReleaseThreadMemory();
 }
 
-
-void nats_loop_init(struct bus_nats *b)
+int nats_loop_init(struct bus_nats *b)
 {
-    uv_async_init(&b->loop, &b->async, on_async);
     uv_timer_init(&b->loop, &b->timer);
-    b->async.data = b->timer.data = b;
+    b->timer.data = b;
+    return wake_init(&b->wake, &b->loop, on_wake, b);
 }

@@ -14,15 +14,16 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "bus/bus_nats.h"
-#include "bus/nats_poll.h"
 #include "bus/queue.h"
 #include "bus/subject.h"
+#include "bus/wake.h"
 
 enum {
     NATS_TIMEOUT_MS = 500,
     NATS_SUBJECT_SIZE = SUBJECT_MAX + SUBJECT_PREFIX_MAX + SUBJECT_BUCKET_MAX + 64,
     NATS_BUCKET_SIZE = SUBJECT_BUCKET_MAX + SUBJECT_PREFIX_MAX + 2,
-    NATS_NO_HEAP = -1
+    NATS_NO_HEAP = -1,
+    NATS_SPENT_MAX = 64
 };
 
 enum cmd_kind {
@@ -35,7 +36,12 @@ enum cmd_kind {
     CMD_BUCKET,
     CMD_GET,
     CMD_PUT,
-    CMD_DELETE
+    CMD_DELETE,
+    CMD_STREAM,
+    CMD_APPEND,
+    CMD_LAST,
+    CMD_NEXT,
+    CMD_PURGE
 };
 
 /* Loop thread to bus thread; names carry the prefix already. */
@@ -43,14 +49,14 @@ struct cmd {
     struct queue_item item;
     enum cmd_kind kind;
     uint64_t token;
-    uint64_t expected;
+    uint64_t expected; /* next, purge: from, below */
     int64_t deadline_us;
-    int64_t ttl_ms;
+    int64_t ttl_ms, max_per_subject;
     int replicas;
     bool watched;
     uint32_t sub;
-    const char *a; /* subject or bucket */
-    const char *b; /* reply or key, or NULL */
+    const char *a; /* subject, bucket or stream */
+    const char *b; /* reply, key, or the subject in a stream; or NULL */
     const uint8_t *data;
     size_t len;
 };
@@ -89,11 +95,12 @@ struct op {
     struct cmd *cmd;
     int64_t due_us;
     int64_t wait_us;   /* back-off of the next retry */
+    int64_t resend_us; /* patience with the next answer that does not come */
     long heap;         /* place in the heap */
     unsigned round;    /* +1 at each step, part of the reply subject */
     unsigned steps;    /* looks taken by a create */
-    uint64_t expected;
-    bool looking;      /* a create reads what is in its way */
+    uint64_t expected; /* purge: below */
+    bool looking;      /* a create reads what is in its way; a purge, what is there */
     bool in_doubt;     /* a write is under way */
     bool absent;       /* the last answer was: nobody there */
     int replicas;
@@ -145,7 +152,6 @@ struct bus_nats {
     struct queue inbound;
     struct queue events;
     atomic_uint epoch; /* odd: connected */
-    atomic_size_t unsent;
     atomic_llong max_payload;
     atomic_bool any_lost;
     atomic_bool inbound_lost;
@@ -157,15 +163,13 @@ struct bus_nats {
     /* bus thread */
     uv_thread_t thread;
     uv_loop_t loop;
-    uv_async_t async;
+    struct wake wake;
     uv_timer_t timer;
-    struct nats_poll poll;
     natsConnection *nc;
     natsSubscription *inbox_sub;
     char inbox[80];
     unsigned handled_epoch;
     bool stopping;
-    int64_t stop_us;
     struct nats_sub inbox_owner;
     struct nats_sub *subs;
     struct nats_sub *dead;
@@ -177,6 +181,8 @@ struct bus_nats {
     struct watch *watches;
     uint32_t next_watch;
     struct rng rng;
+    natsMsg *spent[NATS_SPENT_MAX];
+    unsigned spent_count;
 };
 
 /* nats_conn.c, nats_emit.c: any of our threads unless said otherwise */
@@ -184,7 +190,7 @@ int64_t nats_now_us(void);
 bool nats_up(struct bus_nats *b);
 void nats_thread(void *arg);
 /* Before the thread starts. */
-void nats_loop_init(struct bus_nats *b);
+int nats_loop_init(struct bus_nats *b) MUST_USE;
 void nats_log(struct bus_nats *b, enum bus_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void nats_wake_loop(struct bus_nats *b);
@@ -208,6 +214,11 @@ void ops_down(struct bus_nats *b);
 void ops_due(struct bus_nats *b, int64_t now_us);
 int64_t ops_next_us(const struct bus_nats *b);
 void ops_close(struct bus_nats *b);
+
+/* nats_spent.c: bus thread */
+/* Takes the message, which nobody needs any more; NULL is fine. */
+void nats_spend(struct bus_nats *b, natsMsg *msg);
+void nats_spent_free(struct bus_nats *b);
 
 /* nats_watch.c: bus thread */
 void watch_open(struct bus_nats *b, const char *bucket);

@@ -78,8 +78,6 @@ static void parse_message(json_t *message, struct nats_kv_answer *a)
     a->seq = (uint64_t)json_integer_value(json_object_get(message, "seq"));
     a->valid = a->seq > 0;
     a->deleted = is_marker(message);
-    if (a->deleted)
-        return;
     a->data = decoded(json_is_string(field) ? json_string_value(field) : "", json_string_length(field), &a->len);
     if (!a->data)
         a->valid = false;

@@ -1,5 +1,5 @@
 /*
- * Key-value operations as JetStream sees them: request bodies and answers.
+ * Key-value operations as JetStream sees them: request bodies, and the answers to them and to what logs ask.
  *
  * Pure functions, any thread. Decides what an answer means; must not know who asked. Invariant: every answer comes from
  * outside and is one of the outcomes below, however broken.
@@ -16,6 +16,7 @@
 enum {
     NATS_KV_WRONG_SEQUENCE = 10071,
     NATS_KV_WRONG_SEQUENCE_BUSY = 10164, /* another write of that key is under way */
+    NATS_KV_TOO_MANY = 10167,            /* the stream's queue was full (2.11 and later): not taken */
     NATS_KV_NO_MESSAGE = 10037,
     NATS_KV_EXISTS = 10058,
     NATS_KV_NOT_CLUSTERED = 10074,
@@ -28,8 +29,8 @@ struct nats_kv_answer {
     int code;       /* HTTP-like; 0: no error */
     int err_code;   /* JetStream's */
     uint64_t seq;   /* of the write or of the message read; of the last one if a wrong sequence was told */
-    bool deleted;   /* read: the last message is a delete marker */
-    uint8_t *data;  /* read: owned, free(); NULL if deleted */
+    bool deleted;   /* read: the message is a bucket's delete marker */
+    uint8_t *data;  /* read: owned, free() */
     size_t len;
     uint64_t pending; /* consumer: messages to come */
     uint64_t given;   /* consumer: messages already sent */

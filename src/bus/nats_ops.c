@@ -1,5 +1,5 @@
 /*
- * Open requests and key-value operations: one table, one heap of due times, and what each answer or silence means.
+ * Open requests, key-value and log operations: one table, one heap of due times, and what each answer or silence means.
  *
  * Must not know connections or watches beyond telling them what was written. Invariant: each operation ends in exactly
  * one BUS_EV_DONE, and a conditional write is sent again only after an answer that proves the one before was not done.
@@ -12,11 +12,15 @@
 #include <string.h>
 
 #include "bus/nats_kv.h"
+#include "bus/nats_log.h"
 
 enum {
     FIRST_WAIT_US = 50000,
     LAST_WAIT_US = 400000,
-    RESEND_US = 300000, /* a read or a bucket creation without an answer */
+    /* What may be repeated and has no answer. Waits double: the answers may just be many and big. */
+    FIRST_RESEND_US = 300000,
+    LAST_RESEND_US = 1200000,
+    PURGE_RESEND_US = 5000000, /* a purge can take the server 30 ms, and a second one takes as long again */
     MAX_STEPS = 3,
     BODY_MAX = 4096
 };
@@ -113,16 +117,25 @@ static void finish(struct bus_nats *b, struct op *op, enum bus_result result, ui
     free(op);
 }
 
+/* Compare-and-set: what went out may be done at any time, and must not go out again before we know. */
+static bool writes(const struct op *op)
+{
+    enum cmd_kind kind = op->cmd->kind;
+    return (kind == CMD_PUT || kind == CMD_DELETE || kind == CMD_APPEND) && !op->looking;
+}
+
+/* Harmless if done twice. A purge is: it names the sequence it goes up to. */
 static bool repeatable(const struct op *op)
 {
-    return op->cmd->kind == CMD_GET || op->cmd->kind == CMD_BUCKET || op->looking;
+    return op->cmd->kind != CMD_REQUEST && !writes(op);
 }
 
 static void expire(struct bus_nats *b, struct op *op)
 {
-    if (op->looking) /* the write was refused before we looked */
+    bool purging = op->cmd->kind == CMD_PURGE && !op->looking; /* one before the last may be under way yet */
+    if (op->looking && op->cmd->kind == CMD_PUT) /* the write was refused before we looked */
         finish(b, op, BUS_CONFLICT, 0, NULL, 0);
-    else if (op->absent && !op->in_doubt)
+    else if (op->absent && !op->in_doubt && !purging)
         finish(b, op, BUS_NO_RESPONDERS, 0, NULL, 0);
     else
         finish(b, op, BUS_UNKNOWN, 0, NULL, 0);
@@ -135,7 +148,10 @@ static bool send_write(struct bus_nats *b, struct op *op, const char *reply)
     char subject[NATS_SUBJECT_SIZE], number[24];
     natsMsg *msg = NULL;
     bool del = op->cmd->kind == CMD_DELETE;
-    snprintf(subject, sizeof subject, "$KV.%s.%s", op->cmd->a, op->cmd->b);
+    if (op->cmd->kind == CMD_APPEND)
+        snprintf(subject, sizeof subject, "%s", op->cmd->a);
+    else
+        snprintf(subject, sizeof subject, "$KV.%s.%s", op->cmd->a, op->cmd->b);
     if (!nats_up(b))
         return false;
     natsStatus s = natsMsg_Create(&msg, subject, reply, del ? NULL : (const char *)op->cmd->data,
@@ -148,26 +164,54 @@ static bool send_write(struct bus_nats *b, struct op *op, const char *reply)
         s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
     if (s == NATS_OK)
         s = natsConnection_PublishMsg(b->nc, msg);
-    natsMsg_Destroy(msg);
+    nats_spend(b, msg);
     return s == NATS_OK;
+}
+
+static void bucket_body(const struct bus_nats *b, const struct op *op, struct buf *body)
+{
+    char republish[NATS_SUBJECT_SIZE];
+    const char *name = op->cmd->a + b->prefix_len;
+    snprintf(republish, sizeof republish, "%.*s%skv.%s", b->prefix_len ? (int)b->prefix_len - 1 : 0, b->config.prefix,
+             b->prefix_len ? "." : "", name);
+    struct nats_kv_bucket bucket = {op->cmd->a, op->cmd->watched ? republish : NULL, op->cmd->ttl_ms, op->replicas};
+    nats_kv_bucket_body(body, &bucket);
+}
+
+/* Returns the call, up to the name of the bucket or stream. */
+static const char *api_call(const struct bus_nats *b, const struct op *op, struct buf *body)
+{
+    const struct cmd *cmd = op->cmd;
+    enum cmd_kind kind = cmd->kind == CMD_PURGE && op->looking ? CMD_LAST : cmd->kind;
+    switch (kind) {
+    case CMD_BUCKET:
+        bucket_body(b, op, body);
+        return "CREATE.KV_";
+    case CMD_STREAM:
+        nats_log_stream_body(body, &(struct nats_log_stream){cmd->a, cmd->b, op->replicas, cmd->ttl_ms, cmd->max_per_subject});
+        return "CREATE.";
+    case CMD_LAST:
+        nats_log_last_body(body, cmd->b);
+        return "MSG.GET.";
+    case CMD_NEXT:
+        nats_log_next_body(body, cmd->b, cmd->expected);
+        return "MSG.GET.";
+    case CMD_PURGE:
+        nats_log_purge_body(body, cmd->b, op->expected);
+        return "PURGE.";
+    default:
+        nats_kv_get_body(body, cmd->a, cmd->b);
+        return "MSG.GET.KV_";
+    }
 }
 
 static bool send_api(struct bus_nats *b, struct op *op, const char *reply)
 {
-    char subject[NATS_SUBJECT_SIZE], republish[NATS_SUBJECT_SIZE];
+    char subject[NATS_SUBJECT_SIZE];
     struct buf body;
-    const char *call = op->cmd->kind == CMD_BUCKET ? "CREATE" : "MSG.GET";
     buf_init(&body, &alloc_libc, BODY_MAX);
-    if (op->cmd->kind == CMD_BUCKET) {
-        const char *name = op->cmd->a + b->prefix_len;
-        snprintf(republish, sizeof republish, "%.*s%skv.%s", b->prefix_len ? (int)b->prefix_len - 1 : 0,
-                 b->config.prefix, b->prefix_len ? "." : "", name);
-        struct nats_kv_bucket bucket = {op->cmd->a, op->cmd->watched ? republish : NULL, op->cmd->ttl_ms, op->replicas};
-        nats_kv_bucket_body(&body, &bucket);
-    } else {
-        nats_kv_get_body(&body, op->cmd->a, op->cmd->b);
-    }
-    snprintf(subject, sizeof subject, "$JS.API.STREAM.%s.KV_%s", call, op->cmd->a);
+    const char *call = api_call(b, op, &body);
+    snprintf(subject, sizeof subject, "$JS.API.STREAM.%s%s", call, op->cmd->a);
     bool sent = !body.failed && nats_send(b, subject, reply, body.data, body.len);
     buf_deinit(&body);
     return sent;
@@ -177,6 +221,17 @@ static void back_off(struct bus_nats *b, struct op *op)
 {
     due_at(b, op, nats_now_us() + op->wait_us);
     op->wait_us = op->wait_us * 2 < LAST_WAIT_US ? op->wait_us * 2 : LAST_WAIT_US;
+}
+
+static void await(struct bus_nats *b, struct op *op)
+{
+    if (!repeatable(op)) {
+        due_at(b, op, INT64_MAX);
+        return;
+    }
+    due_at(b, op, nats_now_us() + op->resend_us);
+    if (op->resend_us < LAST_RESEND_US)
+        op->resend_us *= 2;
 }
 
 /* May end the operation. */
@@ -201,7 +256,7 @@ static void send_op(struct bus_nats *b, struct op *op)
         op->absent = true;
         back_off(b, op);
     } else {
-        due_at(b, op, repeatable(op) ? nats_now_us() + RESEND_US : INT64_MAX);
+        await(b, op);
     }
 }
 
@@ -221,6 +276,8 @@ void ops_begin(struct bus_nats *b, struct cmd *cmd)
         op->cmd = cmd;
         op->wait_us = FIRST_WAIT_US;
         op->expected = cmd->expected;
+        op->looking = cmd->kind == CMD_PURGE && cmd->expected == 0;
+        op->resend_us = cmd->kind == CMD_PURGE && !op->looking ? PURGE_RESEND_US : FIRST_RESEND_US;
         op->due_us = cmd->deadline_us;
         op->replicas = wanted_replicas(b, cmd);
     }
@@ -231,14 +288,18 @@ void ops_begin(struct bus_nats *b, struct cmd *cmd)
         return;
     }
     HASH_ADD(hh, b->ops, id, sizeof op->id, op);
-    if (cmd->kind == CMD_BUCKET && bus_nats_check_version(b->version, op->replicas, &warn, &detail) != 0)
+    bool makes = cmd->kind == CMD_BUCKET || cmd->kind == CMD_STREAM;
+    if (makes && bus_nats_check_version(b->version, op->replicas, &warn, &detail) != 0)
         finish(b, op, BUS_REFUSED, 0, detail.text, strlen(detail.text));
+    else if (cmd->kind == CMD_PURGE && cmd->expected == 1) /* sequences begin at 1; the server would purge all */
+        finish(b, op, BUS_OK, 0, NULL, 0);
     else
         send_op(b, op);
 }
 
 /* ---- answers ---- */
 
+/* The answer says that what was sent last was not done, and that it can be sent again. */
 static void answered_absent(struct bus_nats *b, struct op *op)
 {
     if (op->cmd->kind == CMD_REQUEST) {
@@ -255,7 +316,7 @@ static void refuse(struct bus_nats *b, struct op *op, const char *text)
     finish(b, op, BUS_REFUSED, 0, text, strlen(text));
 }
 
-static void answered_bucket(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
+static void answered_create(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
 {
     bool automatic = b->config.replicas == 0 && op->cmd->replicas == 0;
     if (a->code == 0 || a->err_code == NATS_KV_EXISTS) {
@@ -294,7 +355,27 @@ static void answered_look(struct bus_nats *b, struct op *op, const struct nats_k
     }
 }
 
-static void answered_get(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
+static void answered_purge(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
+{
+    bool nothing = op->looking && a->err_code == NATS_KV_NO_MESSAGE;
+    if (a->code >= 500) {
+        back_off(b, op);
+    } else if (a->code && !nothing) {
+        refuse(b, op, a->text);
+    } else if (nothing || !op->looking) {
+        finish(b, op, BUS_OK, 0, NULL, 0);
+    } else if (a->seq == 0) {
+        await(b, op); /* no answer to what was asked, and "below 1" would be everything */
+    } else {
+        op->looking = false;
+        op->round++;
+        op->resend_us = PURGE_RESEND_US;
+        op->expected = a->seq + 1;
+        send_op(b, op);
+    }
+}
+
+static void answered_read(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
 {
     if (a->err_code == NATS_KV_NO_MESSAGE)
         finish(b, op, BUS_NOT_FOUND, 0, NULL, 0);
@@ -302,7 +383,7 @@ static void answered_get(struct bus_nats *b, struct op *op, const struct nats_kv
         back_off(b, op);
     else if (a->code)
         refuse(b, op, a->text);
-    else if (a->deleted)
+    else if (a->deleted && op->cmd->kind == CMD_GET)
         finish(b, op, BUS_NOT_FOUND, a->seq, NULL, 0);
     else
         finish(b, op, BUS_OK, a->seq, a->data, a->len);
@@ -310,9 +391,13 @@ static void answered_get(struct bus_nats *b, struct op *op, const struct nats_kv
 
 static void answered_write(struct bus_nats *b, struct op *op, const struct nats_kv_answer *a)
 {
+    bool append = op->cmd->kind == CMD_APPEND;
     if (a->code == 0 && a->seq > 0) {
-        watch_written(b, op->cmd->a, a->seq);
+        if (!append)
+            watch_written(b, op->cmd->a, a->seq);
         finish(b, op, BUS_OK, a->seq, NULL, 0);
+    } else if (a->err_code == NATS_KV_TOO_MANY || (append && a->err_code == NATS_KV_WRONG_SEQUENCE_BUSY)) {
+        answered_absent(b, op); /* busy: what another append comes to is told to the next try */
     } else if (a->err_code == NATS_KV_WRONG_SEQUENCE || a->err_code == NATS_KV_WRONG_SEQUENCE_BUSY) {
         if (op->cmd->kind != CMD_PUT || op->cmd->expected != 0) {
             finish(b, op, BUS_CONFLICT, a->seq, NULL, 0);
@@ -348,15 +433,17 @@ void ops_reply(struct bus_nats *b, uint64_t id, unsigned round, natsMsg *msg)
     }
     nats_kv_parse(data, len, &a);
     if (!a.valid && repeatable(op))
-        due_at(b, op, nats_now_us() + RESEND_US);
+        await(b, op);
+    else if (writes(op))
+        answered_write(b, op, &a);
+    else if (op->cmd->kind == CMD_PURGE)
+        answered_purge(b, op, &a);
     else if (op->looking)
         answered_look(b, op, &a);
-    else if (op->cmd->kind == CMD_BUCKET)
-        answered_bucket(b, op, &a);
-    else if (op->cmd->kind == CMD_GET)
-        answered_get(b, op, &a);
+    else if (op->cmd->kind == CMD_BUCKET || op->cmd->kind == CMD_STREAM)
+        answered_create(b, op, &a);
     else
-        answered_write(b, op, &a);
+        answered_read(b, op, &a);
     free(a.data);
 }
 

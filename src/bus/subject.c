@@ -51,14 +51,22 @@ bool subject_bucket_valid(const char *s)
     return true;
 }
 
-bool subject_key_valid(const char *s)
+static bool made_of(const char *s, const char *also)
 {
-    if (!subject_valid(s, false))
-        return false;
     for (; *s; s++)
-        if (!alnum(*s) && !strchr("-/_=.", *s))
+        if (!alnum(*s) && !strchr(also, *s))
             return false;
     return true;
+}
+
+bool subject_key_valid(const char *s)
+{
+    return subject_valid(s, false) && made_of(s, "-/_=.");
+}
+
+bool subject_pattern_valid(const char *s)
+{
+    return subject_valid(s, true) && made_of(s, "-/_=.*>");
 }
 
 bool subject_match(const char *pattern, const char *subject)

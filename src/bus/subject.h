@@ -17,6 +17,8 @@ bool subject_valid(const char *s, bool wildcards);
 bool subject_bucket_valid(const char *s);
 /* A subject without wildcards made of `[-/_=.A-Za-z0-9]`. */
 bool subject_key_valid(const char *s);
+/* The same with wildcards: it can be put into JSON as it is. */
+bool subject_pattern_valid(const char *s);
 bool subject_match(const char *pattern, const char *subject);
 
 #endif

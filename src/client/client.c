@@ -23,6 +23,8 @@ enum {
     QUEUE_BYTES_MIN = 32 * 1024, /* a hello with the longest token fits */
     CONNECT_MS = 5000,
     JOIN_MS = 10000,
+    REQUEST_MS = 90000,
+    ROUTE_MAX = 128, /* characters */
     PING_MS = 5000,
     EVENTS = 16
 };
@@ -55,22 +57,27 @@ int room_client_create(const struct room_client_config *config, struct room_clie
     c->epoll_fd = -1;
     if (rc == 0 && (!config->player || !id_set(&c->player, config->player)))
         rc = ROOM_E_INVALID;
+    if (rc == 0 && config->no_resume && config->can_redirect) /* who cannot take his session along cannot go elsewhere */
+        rc = ROOM_E_INVALID;
     if (rc == 0 && config->token && !(c->token = strdup(config->token)))
         rc = ROOM_E_NO_MEMORY;
     c->on = config->on;
     c->arg = config->arg;
     c->can_redirect = config->can_redirect != 0;
     c->can_relay = config->can_relay != 0;
+    c->can_resume = !config->no_resume;
+    c->sends_end = &c->sends;
     c->max_frame = config->max_frame_bytes ? config->max_frame_bytes : FRAME_BYTES;
     c->max_queue = config->max_queue_bytes ? config->max_queue_bytes : QUEUE_BYTES;
     c->connect_timeout_ms = or_default(config->connect_timeout_ms, CONNECT_MS);
     c->join_timeout_ms = or_default(config->join_timeout_ms, JOIN_MS);
+    c->request_timeout_ms = or_default(config->request_timeout_ms, REQUEST_MS);
     c->ping_ms = or_default(config->ping_interval_ms, PING_MS);
     c->next_server = config->first_server;
     c->retry_at_ms = INT64_MAX;
     rng_secret(&seed, sizeof seed);
     rng_init(&c->rng, seed);
-    if (rc == 0 && (c->max_queue < QUEUE_BYTES_MIN || c->max_frame > UINT32_MAX / 2))
+    if (rc == 0 && (c->max_queue < QUEUE_BYTES_MIN || c->max_queue > UINT32_MAX / 4 || c->max_frame > UINT32_MAX / 2))
         rc = ROOM_E_INVALID;
     if (rc == 0 && (c->epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0)
         rc = ROOM_E_IO;
@@ -82,18 +89,32 @@ int room_client_create(const struct room_client_config *config, struct room_clie
     return 0;
 }
 
+/* Also before the welcome: a session that is about to be taken up there ends there. */
+static void say_bye(const struct room_client *c, struct client_conn *conn)
+{
+    struct wire_frame_bye f = {0};
+    size_t begin = frame_begin(&conn->out);
+    if (c->can_resume && conn->state != CONN_CONNECTING && conn->state != CONN_DEAD &&
+        frame_end(&conn->out, begin, wire_frame_bye_pack(&f, &conn->out)) == 0)
+        conn_flush(conn);
+}
+
 void room_client_destroy(struct room_client *c)
 {
     if (!c)
         return;
     for (struct client_conn *conn = c->conns, *next; conn; conn = next) {
         next = conn->next;
+        say_bye(c, conn);
         conn_free(conn);
     }
+    while (c->room_count > 0)
+        sends_forget(c, c->rooms[--c->room_count].room);
     while (c->request_count > 0)
         request_drop(c, &c->requests[0]);
     if (c->epoll_fd >= 0)
         close(c->epoll_fd);
+    waiting_deinit(c);
     free(c->requests);
     free(c->rooms);
     free(c->token);
@@ -142,6 +163,7 @@ int room_client_process(struct room_client *c, short revents, int64_t now_ms)
     for (int i = 0; i < count; i++)
         conn_io(events[i].data.ptr, events[i].events);
     client_timers(c);
+    session_turn(c);
     room_client_flush(c);
     client_sweep(c);
     return c->closed ? c->closed_code : 0;
@@ -175,16 +197,11 @@ static int read_mode(const char *word, enum wire_frame_join_mode *out)
     return ROOM_E_INVALID;
 }
 
-static bool home_is_open(const struct room_client *c)
-{
-    return c->home && c->home->state == CONN_OPEN;
-}
-
 int room_client_join(struct room_client *c, const struct room_client_join *join, uint64_t *request)
 {
     enum wire_frame_join_mode mode;
     struct id type, room_id = {""}, create_id = {""};
-    if (!home_is_open(c))
+    if (!client_home_open(c) && !c->secret_len)
         return ROOM_E_DISCONNECTED;
     if (read_mode(join->mode, &mode) != 0 || !put_id(&type, join->type, true) || !put_id(&room_id, join->room_id, false) ||
         !put_id(&create_id, join->create_id, false) ||
@@ -193,21 +210,46 @@ int room_client_join(struct room_client *c, const struct room_client_join *join,
     uint8_t *options = NULL;
     if (join->options_len && !(options = malloc(join->options_len)))
         return ROOM_E_NO_MEMORY;
-    struct client_request *r = request_add(c);
+    struct client_request *r = request_add(c, join->options_len);
     if (!r) {
         free(options);
         return ROOM_E_FULL;
     }
     if (options)
         memcpy(options, join->options, join->options_len);
-    r->conn = c->home;
     r->mode = mode;
     r->type = type;
     r->room_id = room_id;
     r->create_id = create_id;
     r->private_room = join->private_room != 0;
-    r->options = (struct wire_raw){options, (uint32_t)join->options_len};
-    int rc = request_queue(c, r);
+    r->options.data = options;
+    int rc = client_home_open(c) ? request_queue(c, r) : 0;
+    if (rc != 0) {
+        request_drop(c, r);
+        return rc;
+    }
+    if (request)
+        *request = r->id;
+    return 0;
+}
+
+int room_client_request(struct room_client *c, const char *route, const void *data, size_t len, uint64_t *request)
+{
+    if (!client_home_open(c) && !c->secret_len)
+        return ROOM_E_DISCONNECTED;
+    if (!route || !route[0] || strlen(route) > ROUTE_MAX || len == 0 || mp_check(data, len, WIRE_VALUE_DEPTH, NULL) != 0)
+        return ROOM_E_INVALID;
+    struct client_request *r = request_add(c, len);
+    if (!r)
+        return ROOM_E_FULL;
+    uint8_t *copy = malloc(len);
+    r->service = true;
+    r->deadline_ms = c->now_ms + c->request_timeout_ms;
+    r->options.data = copy;
+    r->ticket = wire_str(strdup(route));
+    if (copy)
+        memcpy(copy, data, len);
+    int rc = !copy || !r->ticket.data ? ROOM_E_NO_MEMORY : client_home_open(c) ? request_queue(c, r) : 0;
     if (rc != 0) {
         request_drop(c, r);
         return rc;
@@ -224,41 +266,32 @@ int room_client_leave(struct room_client *c, uint32_t room)
         return ROOM_E_NOT_FOUND;
     if (r->leaving)
         return 0;
-    struct wire_frame_leave f = {.id = (int64_t)(c->last_request + 1), .room = r->remote};
-    size_t begin = frame_begin(&r->conn->out);
-    int rc = frame_end(&r->conn->out, begin, wire_frame_leave_pack(&f, &r->conn->out));
-    if (rc == 0) {
-        c->last_request++;
-        r->leaving = true;
-        c->dirty = true;
-    }
+    int rc = client_home_open(c) ? room_queue_leave(c, r->remote) : 0;
+    r->leaving = rc == 0;
     return rc;
 }
 
 int room_client_send(struct room_client *c, uint32_t room, const void *data, size_t len, uint64_t *n)
 {
     struct client_room *r = room_by_handle(c, room);
-    if (!r)
+    if (!r || r->leaving)
         return ROOM_E_NOT_FOUND;
     if (len == 0 || mp_check(data, len, WIRE_VALUE_DEPTH, NULL) != 0)
         return ROOM_E_INVALID;
-    struct client_conn *conn = r->conn;
-    struct wire_frame_send f = {.room = r->remote, .n = (int64_t)(conn->next_n + 1), .data = {data, (uint32_t)len}};
-    size_t begin = frame_begin(&conn->out);
-    int rc = frame_end(&conn->out, begin, wire_frame_send_pack(&f, &conn->out));
-    if (rc != 0)
-        return rc;
-    conn->next_n++;
-    c->notes[c->last_note++ % CLIENT_SEND_NOTES] = (struct client_send_note){conn->next_n, room, conn};
-    c->dirty = true;
-    if (n)
-        *n = conn->next_n;
-    return 0;
+    const struct client_send *s;
+    int rc = sends_keep(c, room, data, len, &s);
+    if (rc == 0 && client_home_open(c) && (rc = sends_queue(c, r, s)) != 0) {
+        sends_answered(c, c->last_n);
+        c->last_n--;
+    }
+    if (rc == 0 && n)
+        *n = c->last_n;
+    return rc;
 }
 
 int room_client_ping(struct room_client *c, uint64_t t)
 {
-    if (!home_is_open(c))
+    if (!client_home_open(c))
         return ROOM_E_DISCONNECTED;
     if (t == 0 || t > INT64_MAX)
         return ROOM_E_INVALID;
@@ -272,13 +305,5 @@ int room_client_ping(struct room_client *c, uint64_t t)
 
 const char *room_client_server(const struct room_client *c)
 {
-    return home_is_open(c) ? c->home->server.s : "";
-}
-
-unsigned room_client_connections(const struct room_client *c)
-{
-    unsigned count = 0;
-    for (const struct client_conn *conn = c->conns; conn; conn = conn->next)
-        count += conn->state == CONN_OPEN;
-    return count;
+    return client_home_open(c) ? c->home->server.s : "";
 }

@@ -59,18 +59,17 @@ static int start(struct client_conn *conn)
     return epoll_ctl(conn->client->epoll_fd, EPOLL_CTL_ADD, conn->fd, &ev) == 0 ? 0 : ROOM_E_IO;
 }
 
-int conn_open(struct room_client *c, const char *address, bool home, struct client_conn **out)
+int conn_open(struct room_client *c, const char *address, struct client_conn **out)
 {
     struct client_conn *conn = calloc(1, sizeof *conn);
     if (!conn)
         return ROOM_E_NO_MEMORY;
     conn->client = c;
     conn->fd = -1;
-    conn->home = home;
     conn->opened_ms = conn->heard_ms = conn->pinged_ms = c->now_ms;
     snprintf(conn->address, sizeof conn->address, "%s", address);
     buf_init(&conn->in, &alloc_libc, c->max_frame + FRAME_HEAD + READ_BYTES);
-    buf_init(&conn->out, &alloc_libc, c->max_queue);
+    buf_init(&conn->out, &alloc_libc, 2 * c->max_queue); /* all that is asked again, and the hello */
     int rc = start(conn);
     if (rc != 0) {
         conn_free(conn);
@@ -129,6 +128,13 @@ static int queue_hello(struct client_conn *conn)
         hello.can.items[hello.can.count++] = wire_str("redirect");
     if (c->can_relay)
         hello.can.items[hello.can.count++] = wire_str("relay");
+    if (c->can_resume)
+        hello.can.items[hello.can.count++] = wire_str("resume");
+    if (c->secret_len) {
+        hello.resume = (struct wire_str){c->secret, (uint32_t)c->secret_len};
+        hello.last_seq = (int64_t)c->seq;
+        hello.has_last_seq = true;
+    }
     size_t begin = frame_begin(&conn->out);
     return frame_end(&conn->out, begin, wire_frame_hello_pack(&hello, &conn->out));
 }

@@ -31,40 +31,15 @@ static const void *raw_or_null(struct wire_raw raw)
 
 static int on_welcome(struct client_conn *conn, const uint8_t *data, size_t len)
 {
-    struct room_client *c = conn->client;
     struct wire_frame_welcome f;
     int rc = wire_frame_welcome_unpack(&f, data, len, NULL);
     if (rc != 0 || conn->state != CONN_HELLO)
         return rc ? rc : ROOM_E_BAD_FRAME;
-    conn->state = CONN_OPEN;
-    conn->server = f.server;
-    for (uint32_t i = 0; i < f.servers.count; i++)
-        client_learn_server(c, f.servers.items[i].data, f.servers.items[i].len);
-    if (conn->home) {
-        c->attempt = 0;
-        if (c->on.welcome)
-            c->on.welcome(c->arg, f.server.s, f.session.s);
-    }
-    for (unsigned i = 0; i < c->request_count;) {
-        struct client_request *r = &c->requests[i];
-        if (r->conn == conn && r->waits_for_hello && (rc = request_queue(c, r)) != 0)
-            request_fail(c, r, rc, "the join could not be sent");
-        else
-            i++;
-    }
+    session_welcome(conn, &f);
     return 0;
 }
 
-/* Nobody will sit on this seat: the join was given up, or there is no place for one more room. */
-static void give_back(struct client_conn *conn, int64_t remote)
-{
-    struct room_client *c = conn->client;
-    struct wire_frame_leave f = {.id = (int64_t)++c->last_request, .room = remote};
-    size_t begin = frame_begin(&conn->out);
-    if (frame_end(&conn->out, begin, wire_frame_leave_pack(&f, &conn->out)) == 0)
-        c->dirty = true;
-}
-
+/* An answer that comes twice, or too late: whatever nobody waits for is no room of ours. */
 static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
 {
     struct room_client *c = conn->client;
@@ -73,10 +48,11 @@ static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     struct client_request *r = request_find(c, (uint64_t)f.id);
-    bool known = room_by_remote(c, conn, f.room) != NULL;
-    if (!r || r->conn != conn) {
+    bool known = room_by_remote(c, f.room) != NULL;
+    session_found(c, f.room);
+    if (!r || r->service) {
         if (!known)
-            give_back(conn, f.room);
+            session_give_back(c, f.room);
         return 0;
     }
     if (known) {
@@ -85,30 +61,20 @@ static int on_joined(struct client_conn *conn, const uint8_t *data, size_t len)
     }
     struct client_room *room = room_add(c);
     if (!room) {
-        give_back(conn, f.room);
+        session_give_back(c, f.room);
         request_fail(c, r, ROOM_E_FULL, "the client is in too many rooms");
         return 0;
     }
-    room->conn = conn;
     room->remote = f.room;
     struct room_client_joined j = {
         .request = r->id, .room = room->room, .room_id = f.room_id.s, .type = f.type.s, .server = conn->server.s,
         .epoch = (uint64_t)f.epoch, .players = (unsigned)f.players, .max_players = (unsigned)f.max_players,
-        .via = r->hops ? ROOM_CLIENT_REDIRECT : f.via == WIRE_FRAME_JOINED_VIA_RELAY ? ROOM_CLIENT_RELAY : ROOM_CLIENT_LOCAL,
+        .via = f.via == WIRE_FRAME_JOINED_VIA_RELAY ? ROOM_CLIENT_RELAY : r->hops ? ROOM_CLIENT_REDIRECT : ROOM_CLIENT_LOCAL,
         .state = raw_or_null(f.state), .state_len = f.state.len};
     request_drop(c, r);
     if (c->on.joined)
         c->on.joined(c->arg, &j);
     return 0;
-}
-
-/* A connection to that server that is there already, or NULL. */
-static struct client_conn *connection_to(struct room_client *c, const char *server, const char *address)
-{
-    for (struct client_conn *conn = c->conns; conn; conn = conn->next)
-        if (conn->state != CONN_DEAD && (strcmp(conn->server.s, server) == 0 || strcmp(conn->address, address) == 0))
-            return conn;
-    return NULL;
 }
 
 static bool put_address(char out[CLIENT_ADDRESS_SIZE], const char *host, int64_t port)
@@ -118,10 +84,10 @@ static bool put_address(char out[CLIENT_ADDRESS_SIZE], const char *host, int64_t
     return host[0] && n > 0 && n < CLIENT_ADDRESS_SIZE;
 }
 
-/* Points the request at the other server; its join goes out now or with the welcome there. */
+/* The session goes there, and the join with it. */
 static int follow(struct room_client *c, struct client_request *r, const struct wire_frame_redirect *f, const char *address)
 {
-    struct client_conn *to = connection_to(c, f->server.s, address);
+    int rc = 0;
     char *ticket = strndup(f->ticket.data, f->ticket.len);
     if (!ticket)
         return ROOM_E_NO_MEMORY;
@@ -129,16 +95,14 @@ static int follow(struct room_client *c, struct client_request *r, const struct 
     r->ticket = wire_str(ticket);
     r->room_id = f->room_id;
     r->mode = WIRE_FRAME_JOIN_MODE_JOIN;
+    r->asked = false;
     r->hops++;
-    if (!to) {
-        int rc = conn_open(c, address, false, &to);
-        if (rc != 0)
-            return rc;
-        to->server = f->server;
-    }
-    r->conn = to;
-    r->waits_for_hello = true;
-    return to->state == CONN_OPEN ? request_queue(c, r) : 0;
+    if (strcmp(address, c->home->address) == 0)
+        return request_queue(c, r);
+    if (!c->moving)
+        rc = client_move(c, address);
+    r->moving = rc == 0;
+    return rc;
 }
 
 static int on_redirect(struct client_conn *conn, const uint8_t *data, size_t len)
@@ -150,15 +114,20 @@ static int on_redirect(struct client_conn *conn, const uint8_t *data, size_t len
     if (rc != 0)
         return rc;
     struct client_request *r = request_find(c, (uint64_t)f.id);
-    if (!r || r->conn != conn)
+    if (!r || r->service)
         return 0;
     uint64_t id = r->id;
-    if (r->hops >= CLIENT_HOPS_MAX)
+    bool usable = put_address(address, text_of(f.address, host, sizeof host), f.port);
+    if (c->moving && usable && strcmp(c->moving->address, address) != 0)
+        r->asked = false; /* one move at a time: asked again where that one ends */
+    else if (c->secret_len == 0)
+        request_fail(c, r, ROOM_E_UNAVAILABLE, "the room is on another server, and this session cannot go there");
+    else if (r->hops >= CLIENT_HOPS_MAX)
         request_fail(c, r, ROOM_E_UNAVAILABLE, "the servers redirect in a circle");
-    else if (!put_address(address, text_of(f.address, host, sizeof host), f.port))
+    else if (!usable)
         request_fail(c, r, ROOM_E_INVALID, "the redirect has no usable address");
     else if ((rc = follow(c, r, &f, address)) != 0)
-        request_fail(c, r, rc, "the room's server cannot be connected to");
+        request_fail(c, r, ROOM_E_UNAVAILABLE, "the room's server cannot be connected to");
     else if (c->on.redirected)
         c->on.redirected(c->arg, id, f.server.s, host, (uint16_t)f.port);
     return 0;
@@ -171,7 +140,7 @@ static int on_left(struct client_conn *conn, const uint8_t *data, size_t len)
     int rc = wire_frame_left_unpack(&f, data, len, NULL);
     if (rc != 0)
         return rc;
-    struct client_room *room = room_by_remote(conn->client, conn, f.room);
+    struct client_room *room = room_by_remote(conn->client, f.room);
     if (room)
         room_gone(conn->client, room, text_of(f.reason, reason, sizeof reason));
     return 0;
@@ -184,7 +153,9 @@ static int on_message(struct client_conn *conn, const uint8_t *data, size_t len)
     int rc = wire_frame_message_unpack(&f, data, len, NULL);
     if (rc != 0)
         return rc;
-    struct client_room *room = room_by_remote(c, conn, f.room);
+    if (!session_heard(c, f.seq))
+        return 0;
+    struct client_room *room = room_by_remote(c, f.room);
     if (room && c->on.message)
         c->on.message(c->arg, room->room, f.from.s[0] ? f.from.s : NULL, f.data.data, f.data.len);
     return 0;
@@ -197,9 +168,49 @@ static int on_sent(struct client_conn *conn, const uint8_t *data, size_t len)
     int rc = wire_frame_sent_unpack(&f, data, len, NULL);
     if (rc != 0)
         return rc;
-    struct client_room *room = room_by_remote(c, conn, f.room);
+    uint32_t room = sends_answered(c, (uint64_t)f.n);
     if (room && c->on.sent)
-        c->on.sent(c->arg, room->room, (uint64_t)f.n, raw_or_null(f.result), f.result.len);
+        c->on.sent(c->arg, room, (uint64_t)f.n, raw_or_null(f.result), f.result.len);
+    return 0;
+}
+
+static int on_paused(struct client_conn *conn, const uint8_t *data, size_t len)
+{
+    struct room_client *c = conn->client;
+    struct wire_frame_paused f;
+    int rc = wire_frame_paused_unpack(&f, data, len, NULL);
+    if (rc != 0)
+        return rc;
+    struct client_room *room = room_by_remote(c, f.room);
+    if (room && c->on.paused)
+        c->on.paused(c->arg, room->room, (uint64_t)f.epoch);
+    return 0;
+}
+
+static int on_resumed(struct client_conn *conn, const uint8_t *data, size_t len)
+{
+    struct room_client *c = conn->client;
+    struct wire_frame_resumed f;
+    int rc = wire_frame_resumed_unpack(&f, data, len, NULL);
+    if (rc != 0)
+        return rc;
+    struct client_room *room = room_by_remote(c, f.room);
+    if (room && c->on.resumed)
+        c->on.resumed(c->arg, room->room, (uint64_t)f.epoch);
+    return 0;
+}
+
+static int on_resync(struct client_conn *conn, const uint8_t *data, size_t len)
+{
+    struct room_client *c = conn->client;
+    struct wire_frame_resync f;
+    int rc = wire_frame_resync_unpack(&f, data, len, NULL);
+    if (rc != 0)
+        return rc;
+    session_skip(c, f.seq);
+    struct client_room *room = f.has_room ? room_by_remote(c, f.room) : NULL;
+    if ((room || !f.has_room) && c->on.resync)
+        c->on.resync(c->arg, room ? room->room : 0, raw_or_null(f.state), f.state.len, (uint64_t)f.missed);
     return 0;
 }
 
@@ -208,18 +219,42 @@ static int on_push(struct client_conn *conn, const uint8_t *data, size_t len)
     struct room_client *c = conn->client;
     struct wire_frame_push f;
     int rc = wire_frame_push_unpack(&f, data, len, NULL);
-    if (rc == 0 && c->on.push)
+    if (rc != 0)
+        return rc;
+    bool again = f.has_number && (uint64_t)f.number <= c->last_push; /* said in a session before, and not known to be heard */
+    if (!session_heard(c, f.seq) || again)
+        return 0;
+    if (f.has_number)
+        c->last_push = (uint64_t)f.number;
+    if (f.missed > 0 && f.has_missed && c->on.pushes_missed)
+        c->on.pushes_missed(c->arg, (uint64_t)f.missed);
+    if (c->on.push)
         c->on.push(c->arg, f.data.data, f.data.len);
-    return rc;
+    return 0;
 }
 
-/* The room that send `n` of this connection went to, 0 if it is too long ago. */
-static uint32_t room_of_send(const struct room_client *c, const struct client_conn *conn, uint64_t n)
+static int on_reply(struct client_conn *conn, const uint8_t *data, size_t len)
 {
-    for (unsigned i = 0; i < CLIENT_SEND_NOTES; i++)
-        if (c->notes[i].conn == conn && c->notes[i].n == n)
-            return c->notes[i].room;
+    struct room_client *c = conn->client;
+    struct wire_frame_reply f;
+    int rc = wire_frame_reply_unpack(&f, data, len, NULL);
+    if (rc != 0)
+        return rc;
+    struct client_request *r = request_find(c, (uint64_t)f.id);
+    if (!r || !r->service)
+        return 0;
+    request_drop(c, r);
+    if (c->on.reply)
+        c->on.reply(c->arg, (uint64_t)f.id, f.data.data, f.data.len);
     return 0;
+}
+
+static void hello_refused(struct client_conn *conn, int code, const char *text)
+{
+    if (conn == conn->client->home && !room_error_retryable(code))
+        client_close(conn->client, code, text);
+    else
+        client_conn_lost(conn, text, code);
 }
 
 static int on_error(struct client_conn *conn, const uint8_t *data, size_t len)
@@ -231,19 +266,28 @@ static int on_error(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     int code = room_error_from_name(text_of(f.code, word, sizeof word));
-    text_of(f.message, text, sizeof text);
-    uint64_t id = f.has_id ? (uint64_t)f.id : 0;
-    struct client_request *r = id ? request_find(c, id) : NULL;
-    if (r && r->conn == conn)
-        request_fail(c, r, code, text);
-    else if (conn->state == CONN_HELLO && conn->home && !room_error_retryable(code))
-        client_close(c, code, text);
-    else if (conn->state == CONN_HELLO)
-        client_conn_lost(conn, text, code);
-    else if (f.has_n && f.n > 0 && c->on.refused)
-        c->on.refused(c->arg, room_of_send(c, conn, (uint64_t)f.n), (uint64_t)f.n, code, text);
-    else if (c->on.error)
-        c->on.error(c->arg, id, code, text);
+    size_t own = f.service_code.len && f.service_code.len < sizeof text / 2 ? f.service_code.len : 0;
+    if (own) { /* the service's word comes first */
+        memcpy(text, f.service_code.data, own);
+        memcpy(text + own, ": ", 2);
+        own += 2;
+    }
+    text_of(f.message, text + own, sizeof text - own);
+    if (conn->state == CONN_HELLO) {
+        hello_refused(conn, code, text);
+    } else if (f.has_id && f.id > 0) {
+        struct client_request *r = request_find(c, (uint64_t)f.id);
+        if (r)
+            request_fail(c, r, code, text);
+        else
+            (void)waiting_error(c, (uint64_t)f.id, code, text);
+    } else if (f.has_n && f.n > 0) {
+        uint32_t room = sends_answered(c, (uint64_t)f.n);
+        if (room && c->on.refused)
+            c->on.refused(c->arg, room, (uint64_t)f.n, code, text);
+    } else if (c->on.error) {
+        c->on.error(c->arg, 0, code, text);
+    }
     return 0;
 }
 
@@ -256,9 +300,8 @@ static int on_kicked(struct client_conn *conn, const uint8_t *data, size_t len)
     if (rc != 0)
         return rc;
     text_of(f.reason, reason, sizeof reason);
-    bool stopping = strcmp(reason, "server_stopping") == 0; /* the server leaves, not the player: on to another one */
-    if (!conn->home || stopping) {
-        client_conn_lost(conn, reason, stopping ? ROOM_E_DISCONNECTED : ROOM_E_CANCELLED);
+    if (strcmp(reason, "server_stopping") == 0) { /* the server leaves, not the player: on to another one */
+        client_conn_lost(conn, reason, ROOM_E_DRAINING);
         return 0;
     }
     if (c->on.kicked)
@@ -276,12 +319,8 @@ static int on_reconnect(struct client_conn *conn, const uint8_t *data, size_t le
     if (rc != 0)
         return rc;
     text_of(f.reason, reason, sizeof reason);
-    if (put_address(address, text_of(f.address, host, sizeof host), f.port)) {
-        client_learn_server(c, address, strlen(address));
-        for (unsigned i = 0; conn->home && i < c->server_count; i++)
-            if (strcmp(c->servers[i], address) == 0)
-                c->next_server = i;
-    }
+    if (put_address(address, text_of(f.address, host, sizeof host), f.port) && conn == c->home && !c->moving)
+        snprintf(c->first, sizeof c->first, "%s", address);
     client_conn_lost(conn, reason, ROOM_E_DRAINING);
     return 0;
 }
@@ -305,9 +344,15 @@ void dispatch_frame(struct client_conn *conn, const uint8_t *data, size_t len)
         {WIRE_OP_MESSAGE, on_message}, {WIRE_OP_SENT, on_sent},           {WIRE_OP_WELCOME, on_welcome},
         {WIRE_OP_JOINED, on_joined},   {WIRE_OP_REDIRECT, on_redirect},   {WIRE_OP_LEFT, on_left},
         {WIRE_OP_PUSH, on_push},       {WIRE_OP_RECONNECT, on_reconnect}, {WIRE_OP_KICKED, on_kicked},
-        {WIRE_OP_ERROR, on_error},     {WIRE_OP_PONG, on_pong},
+        {WIRE_OP_ERROR, on_error},     {WIRE_OP_PONG, on_pong},           {WIRE_OP_PAUSED, on_paused},
+        {WIRE_OP_RESUMED, on_resumed}, {WIRE_OP_RESYNC, on_resync},     {WIRE_OP_REPLY, on_reply},
+        {WIRE_OP_QUEUED, waiting_queued}, {WIRE_OP_MATCHED, waiting_matched}, {WIRE_OP_UNMATCHED, waiting_unmatched},
+        {WIRE_OP_CONFIRM, waiting_confirm},
     };
-    int op = wire_peek_op(data, len), rc = op < 0 ? ROOM_E_BAD_FRAME : 0;
+    int op = wire_peek_op(data, len);
+    bool early = conn->state != CONN_OPEN && op != WIRE_OP_WELCOME && op != WIRE_OP_ERROR && op != WIRE_OP_KICKED &&
+                 op != WIRE_OP_RECONNECT;
+    int rc = op < 0 || early ? ROOM_E_BAD_FRAME : 0;
     for (size_t i = 0; rc == 0 && i < sizeof table / sizeof table[0]; i++)
         if (table[i].op == op) {
             rc = table[i].fn(conn, data, len);

@@ -1,8 +1,9 @@
 /*
  * A client's homes, losses and deadlines.
  *
- * Decides: when a connection is given up and where the next home is looked for. Must not read frames. Invariant: after
- * client_conn_lost() nothing in the tables points at that connection; it is freed by client_sweep() only.
+ * Decides: when a connection is given up and where the next home is looked for. Must not read frames, nor know what is asked
+ * there again (session.c). Invariant: after client_conn_lost() that connection is neither home nor to be it; it is freed by
+ * client_sweep() only.
  */
 #include "client/state.h"
 
@@ -34,94 +35,112 @@ static void plan_retry(struct room_client *c)
                                      : c->now_ms + wait / 2 + (int64_t)rng_below(&c->rng, (uint64_t)wait / 2 + 1);
 }
 
+static void fail_moving(struct room_client *c)
+{
+    for (unsigned i = 0; i < c->request_count;) {
+        if (c->requests[i].moving) {
+            request_fail(c, &c->requests[i], ROOM_E_UNAVAILABLE, "the room's server cannot be reached");
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+}
+
+/* A connection that broke may be had again at once, and the session is there. A server that is silent, leaves or cannot be
+ * reached is not asked next. */
+static void plan_where(struct room_client *c, const struct client_conn *lost, bool back)
+{
+    if (back)
+        snprintf(c->first, sizeof c->first, "%s", lost->address);
+    else if (c->server_count > 1 && strcmp(c->servers[c->next_server % c->server_count], lost->address) == 0)
+        c->next_server++;
+}
+
+/* What we cannot take would come again and again. */
+static bool unreadable(int code)
+{
+    return code == ROOM_E_BAD_FRAME || code == ROOM_E_TOO_BIG;
+}
+
+static void home_lost(struct room_client *c, const struct client_conn *lost, const char *reason, int code, bool was_open)
+{
+    c->home = NULL;
+    for (unsigned i = 0; i < c->request_count; i++)
+        c->requests[i].asked = false;
+    if (c->moving && unreadable(code)) {
+        c->moving->state = CONN_DEAD;
+        c->moving = NULL;
+    }
+    if (c->moving) { /* it may have handed the session over already */
+        snprintf(c->first, sizeof c->first, "%s", lost->address);
+        c->home = c->moving;
+        c->moving = NULL;
+        return;
+    }
+    plan_where(c, lost, was_open && code == ROOM_E_DISCONNECTED && !c->first[0]);
+    plan_retry(c);
+    if (c->secret_len == 0 || unreadable(code))
+        session_lost(c, reason, code);
+    else
+        fail_moving(c);
+}
+
 void client_conn_lost(struct client_conn *conn, const char *reason, int code)
 {
     struct room_client *c = conn->client;
+    bool was_open = conn->state == CONN_OPEN;
     if (conn->state == CONN_DEAD)
         return;
     conn->state = CONN_DEAD;
     c->sweep = true;
-    if (c->home == conn) {
-        c->home = NULL;
-        plan_retry(c);
+    if (conn == c->home) {
+        home_lost(c, conn, reason, code, was_open);
+    } else if (conn == c->moving) {
+        c->moving = NULL;
+        fail_moving(c);
+        if (client_home_open(c))
+            session_ask_open(c);
     }
-    /* Callbacks may change both tables, so each look begins anew; nothing new can point at a dead connection. */
-    for (unsigned i = 0; i < c->room_count;) {
-        if (c->rooms[i].conn == conn) {
-            room_gone(c, &c->rooms[i], reason);
-            i = 0;
-        } else {
-            i++;
-        }
-    }
-    for (unsigned i = 0; i < c->request_count;) {
-        if (c->requests[i].conn == conn) {
-            request_fail(c, &c->requests[i], code, reason);
-            i = 0;
-        } else {
-            i++;
-        }
-    }
-    for (unsigned i = 0; i < CLIENT_SEND_NOTES; i++)
-        if (c->notes[i].conn == conn)
-            c->notes[i].conn = NULL;
 }
 
 void client_close(struct room_client *c, int code, const char *text)
 {
     if (c->closed)
         return;
-    c->closed = true;
+    c->closed = c->sweep = true;
     c->closed_code = code;
     for (struct client_conn *conn = c->conns; conn; conn = conn->next)
-        client_conn_lost(conn, text, code);
+        conn->state = CONN_DEAD;
+    c->home = c->moving = NULL;
     c->retry_at_ms = INT64_MAX;
+    session_lost(c, text, code);
     if (c->on.closed)
         c->on.closed(c->arg, code, text);
 }
 
-/* The next home may be a server we are connected to already for a room of its. */
-static struct client_conn *promote(struct room_client *c, const char *address)
+int client_move(struct room_client *c, const char *address)
 {
-    for (struct client_conn *conn = c->conns; conn; conn = conn->next)
-        if (conn->state == CONN_OPEN && strcmp(conn->address, address) == 0)
-            return conn;
-    return NULL;
+    return conn_open(c, address, &c->moving);
 }
 
 void client_find_home(struct room_client *c)
 {
-    const char *address = c->servers[c->next_server % c->server_count];
-    c->next_server = (c->next_server + 1) % c->server_count;
+    char address[CLIENT_ADDRESS_SIZE];
+    if (c->first[0]) {
+        snprintf(address, sizeof address, "%s", c->first);
+        c->first[0] = '\0';
+    } else {
+        snprintf(address, sizeof address, "%s", c->servers[c->next_server % c->server_count]);
+        c->next_server = (c->next_server + 1) % c->server_count;
+    }
     c->retry_at_ms = INT64_MAX;
     if (c->started && c->on.reconnecting)
         c->on.reconnecting(c->arg, c->attempt + 1, address);
     c->started = true;
     c->attempt++;
-    struct client_conn *conn = promote(c, address);
-    if (conn) {
-        conn->home = true;
-        c->home = conn;
-        c->attempt = 0;
-        if (c->on.welcome)
-            c->on.welcome(c->arg, conn->server.s, "");
-    } else if (conn_open(c, address, true, &conn) == 0) {
-        c->home = conn;
-    } else {
+    if (conn_open(c, address, &c->home) != 0)
         plan_retry(c);
-    }
-}
-
-/* True while nothing hangs on a connection that is not home. */
-static bool unused(const struct room_client *c, const struct client_conn *conn)
-{
-    for (unsigned i = 0; i < c->room_count; i++)
-        if (c->rooms[i].conn == conn)
-            return false;
-    for (unsigned i = 0; i < c->request_count; i++)
-        if (c->requests[i].conn == conn)
-            return false;
-    return !conn->home;
 }
 
 void client_sweep(struct room_client *c)
@@ -131,8 +150,6 @@ void client_sweep(struct room_client *c)
     c->sweep = false;
     for (struct client_conn **at = &c->conns; *at;) {
         struct client_conn *conn = *at;
-        if (conn->state == CONN_OPEN && unused(c, conn))
-            client_conn_lost(conn, "left", ROOM_E_CANCELLED);
         if (conn->state == CONN_DEAD) {
             *at = conn->next;
             conn_free(conn);
@@ -140,7 +157,6 @@ void client_sweep(struct room_client *c)
             at = &conn->next;
         }
     }
-    c->sweep = false;
 }
 
 static void ping(struct client_conn *conn)
@@ -182,7 +198,7 @@ void client_timers(struct room_client *c)
     }
     for (unsigned i = 0; i < c->request_count;) {
         if (c->requests[i].deadline_ms <= c->now_ms) {
-            request_fail(c, &c->requests[i], ROOM_E_TIMEOUT, "the join was not answered in time");
+            request_fail(c, &c->requests[i], ROOM_E_TIMEOUT, "it was not answered in time");
             i = 0;
         } else {
             i++;
@@ -194,7 +210,7 @@ void client_timers(struct room_client *c)
 
 int64_t client_next_due(const struct room_client *c)
 {
-    int64_t due = c->retry_at_ms;
+    int64_t due = session_due(c) < c->retry_at_ms ? session_due(c) : c->retry_at_ms;
     if (c->dirty || c->sweep)
         return c->now_ms;
     for (const struct client_conn *conn = c->conns; conn; conn = conn->next)

@@ -1,5 +1,5 @@
 /*
- * Open joins and rooms of a client: two small tables.
+ * Open joins, requests to services and rooms of a client: two small tables.
  *
  * Decides: their limits and numbers. Must not know sockets. Invariant: an entry is out of its table before its end is told
  * to the caller, so that each request and each room ends exactly once.
@@ -34,24 +34,29 @@ struct client_request *request_find(struct room_client *c, uint64_t id)
     return NULL;
 }
 
-struct client_request *request_add(struct room_client *c)
+struct client_request *request_add(struct room_client *c, size_t options_len)
 {
     void *table = c->requests;
+    size_t cost = sizeof *c->requests + options_len;
+    if (options_len > c->max_queue || c->kept + cost > c->max_queue)
+        return NULL;
     bool ok = grow(&table, c->request_count, &c->request_cap, ROOM_CLIENT_JOINS_MAX, sizeof *c->requests);
     c->requests = table;
     if (!ok)
         return NULL;
     struct client_request *r = &c->requests[c->request_count++];
-    *r = (struct client_request){.id = ++c->last_request, .deadline_ms = c->now_ms + c->join_timeout_ms};
+    *r = (struct client_request){.id = ++c->last_request, .deadline_ms = c->now_ms + c->join_timeout_ms,
+                                 .options.len = (uint32_t)options_len};
+    c->kept += cost;
     return r;
 }
 
 void request_drop(struct room_client *c, struct client_request *r)
 {
+    c->kept -= sizeof *r + r->options.len;
     free((void *)r->ticket.data);
     free((void *)r->options.data);
     *r = c->requests[--c->request_count];
-    c->sweep = true;
 }
 
 void request_fail(struct room_client *c, struct client_request *r, int code, const char *text)
@@ -62,16 +67,22 @@ void request_fail(struct room_client *c, struct client_request *r, int code, con
         c->on.error(c->arg, id, code, text);
 }
 
-int request_queue(struct room_client *c, struct client_request *r)
+static int pack(const struct client_request *r, struct buf *out)
 {
+    struct wire_frame_request call = {.id = (int64_t)r->id, .route = r->ticket, .data = r->options};
     struct wire_frame_join join = {.id = (int64_t)r->id, .mode = r->mode, .type = r->type, .room_id = r->room_id,
                                    .create_id = r->create_id, .options = r->options, .ticket = r->ticket,
                                    .private = r->private_room};
-    struct buf *out = &r->conn->out;
+    return r->service ? wire_frame_request_pack(&call, out) : wire_frame_join_pack(&join, out);
+}
+
+int request_queue(struct room_client *c, struct client_request *r)
+{
+    struct buf *out = &c->home->out;
     size_t begin = frame_begin(out);
-    int rc = frame_end(out, begin, wire_frame_join_pack(&join, out));
+    int rc = frame_end(out, begin, pack(r, out));
     if (rc == 0) {
-        r->waits_for_hello = false;
+        r->asked = true;
         c->dirty = true;
     }
     return rc;
@@ -97,19 +108,32 @@ struct client_room *room_by_handle(struct room_client *c, uint32_t room)
     return NULL;
 }
 
-struct client_room *room_by_remote(struct room_client *c, const struct client_conn *conn, int64_t remote)
+struct client_room *room_by_remote(struct room_client *c, int64_t remote)
 {
     for (unsigned i = 0; i < c->room_count; i++)
-        if (c->rooms[i].conn == conn && c->rooms[i].remote == remote)
+        if (c->rooms[i].remote == remote)
             return &c->rooms[i];
     return NULL;
+}
+
+int room_queue_leave(struct room_client *c, int64_t remote)
+{
+    struct wire_frame_leave f = {.id = (int64_t)(c->last_request + 1), .room = remote};
+    struct buf *out = &c->home->out;
+    size_t begin = frame_begin(out);
+    int rc = frame_end(out, begin, wire_frame_leave_pack(&f, out));
+    if (rc == 0) {
+        c->last_request++;
+        c->dirty = true;
+    }
+    return rc;
 }
 
 void room_gone(struct room_client *c, struct client_room *r, const char *reason)
 {
     uint32_t room = r->room;
     *r = c->rooms[--c->room_count];
-    c->sweep = true;
+    sends_forget(c, room);
     if (c->on.left)
         c->on.left(c->arg, room, reason);
 }

@@ -86,7 +86,7 @@ static void make(struct core *c, struct wanting *w)
     id_set(&m->room, room);
     m->next = c->making;
     c->making = m;
-    int code = core_place(c, NULL, &m->server);
+    int code = core_place(c, NULL, 0, &m->server);
     if (code)
         made(c, m, code);
     else if (!call_create(c, m))
@@ -192,9 +192,8 @@ void allocate_made(struct core *c, const struct op *op, const struct core_answer
         return;
     }
     if (room_error_retryable(a->code) && ++m->tries < MAKE_TRIES_MAX) {
-        char avoid[ID_SIZE];
-        memcpy(avoid, m->server.s, sizeof(avoid));
-        if (core_place(c, avoid, &m->server) == 0 && call_create(c, m))
+        struct id avoid = m->server;
+        if (core_place(c, &avoid, 1, &m->server) == 0 && call_create(c, m))
             return;
     }
     made(c, m, a->code);

@@ -10,7 +10,8 @@ void core_config_defaults(struct core_config *config)
 {
     *config = (struct core_config){
         .ping_interval_ms = 250, .detect_ms = 500, .hang_ms = 3000, .lease_ms = 2000, .heartbeat_ms = 5000,
-        .listing_ms = 100, .call_ms = 400, .create_ms = 9000, .kv_ms = 2000,
+        .listing_ms = 100, .call_ms = 400, .create_ms = 9000, .kv_ms = 2000, .settle_ms = 5000, .stable_ms = 30000,
+        .failover = true, .migration_timeout_ms = 10000, .drain_parallel = 8,
     };
 }
 
@@ -28,6 +29,9 @@ struct core *core_create(const struct core_config *config, struct mono now, stru
     map_init(&c->peers, c->alloc);
     map_init(&c->owned, c->alloc);
     map_init(&c->reaps, c->alloc);
+    map_init(&c->adoptions, c->alloc);
+    map_init(&c->held, c->alloc);
+    map_init(&c->expected, c->alloc);
     self_init(c);
     return c;
 }
@@ -61,6 +65,9 @@ void core_destroy(struct core *c)
     allocate_deinit(c);
     owner_deinit(c);
     reap_deinit(c);
+    adopt_deinit(c);
+    release_deinit(c);
+    expect_deinit(c);
     member_deinit(c);
     view_deinit(&c->view);
     alloc_put(c->alloc, c->ops, c->ops_cap * sizeof(*c->ops));
@@ -130,8 +137,20 @@ static void insert(struct place_candidate *list, size_t *n, const struct place_c
     list[i] = *c;
 }
 
+size_t core_rooms(const struct core *c)
+{
+    return c->owned.count + c->expected.count;
+}
+
+static bool among(const struct id *list, size_t n, const char *id)
+{
+    while (n > 0 && strcmp(list[n - 1].s, id) != 0)
+        n--;
+    return n > 0;
+}
+
 /* NULL and a reason: `full` when somebody could serve but for its capacity. */
-static struct view_server *place(struct core *c, const char *avoid, int *why)
+static struct view_server *place(struct core *c, const struct id *avoid, size_t avoids, int *why)
 {
     struct place_candidate list[CANDIDATES_MAX];
     size_t n = 0;
@@ -139,13 +158,14 @@ static struct view_server *place(struct core *c, const char *avoid, int *why)
     for (struct map_iter it = map_first(&c->view.servers); it.value; map_next(&it)) {
         const struct view_server *v = it.value;
         bool local = strcmp(it.key, c->self.info.id.s) == 0;
-        bool able = local ? self_serves(c) : view_server_usable(v) && v->info.status == SERVER_UP;
+        bool able = local ? self_serves(c) && !c->drain.shown.on : view_server_usable(v) && v->info.status == SERVER_UP;
+        able = able && !among(avoid, avoids, it.key);
         if (able)
             *why = ROOM_E_FULL;
         insert(list, &n,
                &(struct place_candidate){.id = v->info.id.s, .region = v->info.region, .local = local,
-                                         .eligible = able && (!avoid || strcmp(avoid, it.key) != 0),
-                                         .rooms = (local ? (uint32_t)c->owned.count : v->info.rooms) + v->handed_out,
+                                         .eligible = able,
+                                         .rooms = (local ? (uint32_t)core_rooms(c) : v->info.rooms) + v->handed_out,
                                          .players = v->info.players, .connections = v->info.connections,
                                          .capacity = v->info.capacity, .load = v->info.load,
                                          .latency_us = local ? 1 : v->latency_us});
@@ -156,10 +176,10 @@ static struct view_server *place(struct core *c, const char *avoid, int *why)
     return i < 0 ? NULL : view_server(&c->view, list[i].id);
 }
 
-int core_place(struct core *c, const char *avoid, struct id *server_out)
+int core_place(struct core *c, const struct id *avoid, size_t n, struct id *server_out)
 {
     int why;
-    struct view_server *v = place(c, avoid, &why);
+    struct view_server *v = place(c, avoid, n, &why);
     if (!v)
         return why;
     *server_out = v->info.id;
@@ -206,11 +226,13 @@ static void server_entry(struct core *c, const struct core_event *ev)
 static void room_entry(struct core *c, const struct core_event *ev)
 {
     bool deleted = !ev->room->state;
+    expect_before(c, ev->room);
     if (deleted)
         view_del_room(&c->view, ev->room->id.s, ev->revision);
     else
         view_put_room(&c->view, ev->room, ev->revision);
     owner_entry(c, ev->room, ev->revision, deleted);
+    adopt_heard(c, ev->room->id.s);
 }
 
 /* The bus has told it, and the view has lost it (no memory at that moment) or never understood it. */
@@ -228,11 +250,13 @@ static void kept(struct core *c, const struct core_event *ev)
 static void call(struct core *c, const struct core_event *ev)
 {
     if (ev->call->kind == CORE_CALL_CREATE)
-        owner_create(c, ev->req, ev->call);
+        create_asked(c, ev->req, ev->call);
     else if (ev->call->kind == CORE_CALL_ALLOCATE)
         allocate_request(c, ev->req, NULL, ev->call);
     else if (ev->call->kind == CORE_CALL_PROBE)
         member_probe(c, ev->req, ev->call);
+    else if (ev->call->kind == CORE_CALL_ADOPT)
+        expect_asked(c, ev->req, ev->call);
 }
 
 #define KIND(k) (1u << (k))
@@ -277,7 +301,7 @@ void core_abandon_creates(struct core *c, const char *server)
 
 static void call_done(struct core *c, const struct core_event *ev)
 {
-    if (!waits_for(c, ev->token, KIND(OP_ASK) | KIND(OP_MAKE) | KIND(OP_SEAT) | KIND(OP_JOIN)))
+    if (!waits_for(c, ev->token, KIND(OP_ASK) | KIND(OP_MAKE) | KIND(OP_SEAT) | KIND(OP_JOIN) | KIND(OP_MOVE)))
         return;
     struct op op = op_end(c, ev->token);
     if (op.kind == OP_ASK)
@@ -286,13 +310,16 @@ static void call_done(struct core *c, const struct core_event *ev)
         allocate_made(c, &op, ev->answer);
     else if (op.kind == OP_SEAT)
         allocate_seated(c, &op, ev->answer);
+    else if (op.kind == OP_MOVE)
+        move_answered(c, &op, ev->answer);
     else
         join_call_done(c, &op, ev->answer);
 }
 
 static void kv_done(struct core *c, const struct core_event *ev)
 {
-    if (!waits_for(c, ev->token, KIND(OP_SELF) | KIND(OP_VERDICT) | KIND(OP_ROOM) | KIND(OP_REAP) | KIND(OP_JOIN)))
+    if (!waits_for(c, ev->token, KIND(OP_SELF) | KIND(OP_VERDICT) | KIND(OP_ROOM) | KIND(OP_REAP) | KIND(OP_ADOPT) |
+                                  KIND(OP_HELD) | KIND(OP_EXPECT) | KIND(OP_JOIN)))
         return;
     struct op op = op_end(c, ev->token);
     if (op.kind == OP_SELF)
@@ -303,6 +330,12 @@ static void kv_done(struct core *c, const struct core_event *ev)
         owner_kv_done(c, &op, ev);
     else if (op.kind == OP_REAP)
         reap_done(c, &op, ev);
+    else if (op.kind == OP_ADOPT)
+        adopt_done(c, &op, ev);
+    else if (op.kind == OP_HELD)
+        release_held_done(c, &op, ev);
+    else if (op.kind == OP_EXPECT)
+        expect_read(c, &op, ev);
     else
         join_kv_done(c, &op, ev);
 }
@@ -312,8 +345,14 @@ static void tick(struct core *c)
     self_tick(c);
     member_tick(c);
     owner_tick(c);
+    restore_tick(c);
     join_tick(c);
     reap_tick(c);
+    adopt_tick(c);
+    release_tick(c);
+    move_tick(c);
+    expect_tick(c);
+    drain_tick(c);
 }
 
 static void dispatch(struct core *c, const struct core_event *ev)
@@ -334,9 +373,14 @@ static void dispatch(struct core *c, const struct core_event *ev)
     case CORE_EV_CALL_DONE:    call_done(c, ev); return;
     case CORE_EV_KV_DONE:      kv_done(c, ev); return;
     case CORE_EV_JOIN:         join_start(c, ev); return;
-    case CORE_EV_STARTED:      owner_started(c, ev->answer); return;
+    case CORE_EV_STARTED:      create_started(c, ev->answer); return;
     case CORE_EV_ROOM_CHANGED: owner_changed(c, ev->room); return;
     case CORE_EV_ROOM_ENDED:   owner_ended(c, ev->room->id.s, ev->reason); return;
+    case CORE_EV_RELEASED:     release_done(c, ev); return;
+    case CORE_EV_HELD:         release_held(c, ev->room); return;
+    case CORE_EV_DOUBT:        owner_doubt(c, ev->room->id.s); return;
+    case CORE_EV_MOVE:         move_asked(c, ev); return;
+    case CORE_EV_DRAIN:        drain_set(c, ev->on); return;
     case CORE_EV_COUNTS:       self_counts(c, ev->server); return;
     case CORE_EV_STOP:         self_stop(c); return;
     }
@@ -349,6 +393,7 @@ const struct core_effects *core_step(struct core *c, const struct core_event *ev
     c->now = now;
     c->wall = wall;
     dispatch(c, ev);
+    drain_next(c);
     return &c->fx;
 }
 
@@ -383,6 +428,17 @@ const struct server_info *core_self(const struct core *c)
     return &c->self.info;
 }
 
+/* Why nobody can be seated in a listed room now; NULL: he may be. */
+static const char *closed_why(const struct core *c, const struct view_room *r)
+{
+    const struct owned *o = map_get(&c->owned, r->info.id.s);
+    if (r->info.state == ROOM_PARKED)
+        return "the room could not be restored and is parked";
+    if (r->info.state != ROOM_RUNNING || (o && o->state != OWNED_RUNNING))
+        return "the room is not running now";
+    return o || view_server_usable(view_server(&c->view, r->info.owner.s)) ? NULL : "the room's server does not answer";
+}
+
 struct core_route core_route(struct core *c, const char *room, const char *type)
 {
     const struct view_room *r = room ? view_room(&c->view, room) : NULL;
@@ -390,17 +446,13 @@ struct core_route core_route(struct core *c, const char *room, const char *type)
     const struct view_server *to;
     int why;
     if (r) {
-        const struct view_server *v = view_server(&c->view, r->info.owner.s);
         route.server = r->info.owner;
-        if (map_get(&c->owned, room))
-            route.kind = CORE_ROUTE_LOCAL;
-        else if (view_server_usable(v))
-            route.kind = CORE_ROUTE_REMOTE;
-        else
-            route.reason = "the room's server does not answer";
+        route.reason = closed_why(c, r);
+        if (!route.reason)
+            route.kind = map_get(&c->owned, room) ? CORE_ROUTE_LOCAL : CORE_ROUTE_REMOTE;
     } else if (!type) {
         route.reason = "no such room";
-    } else if ((to = place(c, NULL, &why))) { /* only a question: nothing is handed out */
+    } else if ((to = place(c, NULL, 0, &why))) { /* only a question: nothing is handed out */
         route.kind = CORE_ROUTE_CREATE;
         route.server = to->info.id;
     } else {

@@ -45,6 +45,25 @@ static void pause(struct core *c, struct join *j)
     c->paused = j;
 }
 
+/* Without an owner that runs it, and kept, or on its way to a new owner: it will come back, and nobody may make another of
+ * its name meanwhile. */
+static bool away(const struct core *c, const struct room_info *info)
+{
+    const struct view_server *v = view_server(&c->view, info->owner.s);
+    bool dead = !v || v->info.status == SERVER_DOWN || strcmp(info->boot, v->info.boot) < 0;
+    return info->durability ? info->state != ROOM_RUNNING || dead : info->state == ROOM_STARTING && !dead;
+}
+
+static void wait_for(struct core *c, struct join *j, const struct room_info *info)
+{
+    if (j->mode == CORE_CREATE && !j->call.create_id.s[0])
+        fail(c, j, ROOM_E_EXISTS);
+    else if (info->state == ROOM_PARKED)
+        fail(c, j, ROOM_E_UNAVAILABLE);
+    else
+        pause(c, j);
+}
+
 void join_tick(struct core *c)
 {
     struct join *j = c->paused, *next;
@@ -94,9 +113,9 @@ static void create(struct core *c, struct join *j)
         j->call.room = call.room; /* a repeated creation asks for the same room, by name */
     }
     struct id server;
-    int code = core_place(c, j->tried.s, &server);
+    int code = core_place(c, &j->tried, 1, &server);
     if (code && j->tried.s[0] && !mono_reached(c->now, j->deadline)) /* nobody else: the same one again */
-        code = core_place(c, NULL, &server);
+        code = core_place(c, NULL, 0, &server);
     if (code)
         fail(c, j, code);
     else if (!op_call(c, OP_JOIN, j, server.s, &call, core_create_ms(c, &call)))
@@ -136,6 +155,10 @@ static void proceed(struct core *c, struct join *j)
         return;
     }
     const struct view_room *r = view_room(&c->view, j->call.room.s);
+    if (r && away(c, &r->info)) {
+        wait_for(c, j, &r->info);
+        return;
+    }
     bool there = r && r->info.state == ROOM_RUNNING && view_server_usable(view_server(&c->view, r->info.owner.s));
     if (there && j->mode == CORE_CREATE && !j->call.create_id.s[0])
         fail(c, j, ROOM_E_EXISTS);
@@ -198,6 +221,8 @@ static void created(struct core *c, struct join *j, const struct op *op, const s
     if (a->code == ROOM_E_EXISTS && (j->mode == CORE_JOIN_OR_CREATE || j->call.create_id.s[0] || j->tries > 0)) {
         j->call.room = a->room;
         reserve(c, j, a->server.s);
+    } else if (a->code == ROOM_E_UNAVAILABLE && a->epoch && !mono_reached(c->now, j->deadline)) {
+        pause(c, j); /* the name is in use, by a room that is coming or going */
     } else if (nobody_there(a->code) && another_try(c, j)) {
         j->tried = op->server;
         create(c, j);
@@ -261,7 +286,9 @@ void join_kv_done(struct core *c, const struct op *op, const struct core_event *
     }
     view_put_room(&c->view, ev->room, ev->revision);
     const struct view_server *v = view_server(&c->view, ev->room->owner.s);
-    if (!v || v->info.status == SERVER_DOWN) {
+    if (away(c, ev->room)) {
+        wait_for(c, j, ev->room);
+    } else if (!v || v->info.status == SERVER_DOWN) {
         pause(c, j); /* its room is taken over or taken off the list in a moment */
     } else {
         j->confirmed = true;

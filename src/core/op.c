@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-/* The top four bits of a token are free for the caller. */
-enum { GENERATION_MASK = 0x0fffffff };
+/* The top six bits of a token are free for the caller. */
+enum { GENERATION_MASK = 0x03ffffff };
 
 uint64_t op_token(const struct core *c, const struct op *op)
 {
@@ -88,20 +88,20 @@ struct op *op_ping(struct core *c, enum op_kind kind, void *owner, const char *s
     return op;
 }
 
-bool op_call(struct core *c, enum op_kind kind, void *owner, const char *server, const struct core_call *call,
-             int timeout_ms)
+struct op *op_call(struct core *c, enum op_kind kind, void *owner, const char *server, const struct core_call *call,
+                   int timeout_ms)
 {
     struct op *op;
     struct core_fx *fx = begin(c, kind, owner, CORE_FX_CALL, &op);
     if (!fx)
-        return false;
+        return NULL;
     fx->timeout_ms = timeout_ms;
     fx->call = *call;
     id_set(&fx->server, server);
     op->server = fx->server;
     op->room = call->room;
     op->step = (int)call->kind;
-    return true;
+    return op;
 }
 
 static struct core_fx *registry(struct core *c, enum op_kind kind, void *owner, int step, enum core_fx_kind fx_kind,

@@ -55,7 +55,7 @@ static void fenced(struct core *c, const char *reason)
         memcpy(s->boot_high, s->info.boot, sizeof(s->boot_high));
     new_boot(c);
     s->isolated = s->unsure = false;
-    s->info.status = SERVER_UP;
+    s->info.status = c->drain.shown.on ? SERVER_DRAINING : SERVER_UP;
     s->state = SELF_READING;
     retry(c, 0);
 }
@@ -108,13 +108,16 @@ static void act(struct core *c)
         s->busy = op_ping(c, OP_SELF, NULL, id, c->config.ping_interval_ms * 2) != NULL;
         return;
     case SELF_CLAIMING:
+        s->wrote = s->info.status;
         s->busy = op_put_server(c, OP_SELF, NULL, STEP_CLAIM, &s->info, s->holder_revision);
         return;
     case SELF_UP:
-        if (s->unsure)
+        if (s->unsure) {
             s->busy = op_get(c, OP_SELF, NULL, STEP_CHECK, id, NULL);
-        else
-            s->busy = op_put_server(c, OP_SELF, NULL, STEP_BEAT, &s->info, s->revision);
+            return;
+        }
+        s->wrote = s->info.status;
+        s->busy = op_put_server(c, OP_SELF, NULL, STEP_BEAT, &s->info, s->revision);
         return;
     case SELF_LEAVING:
         if (s->unsure)
@@ -152,7 +155,8 @@ void self_tick(struct core *c)
     }
     if (unreached(c))
         isolate(c);
-    if (s->state == SELF_LEAVING && mono_reached(c->now, s->stop_deadline))
+    bool saved = s->unlisted && !c->releasing;
+    if (s->state == SELF_LEAVING && (saved || mono_reached(c->now, s->stop_deadline)))
         gone(c, false);
     act(c);
 }
@@ -170,18 +174,32 @@ void self_reached(struct core *c)
     c->self.last_reached = c->now;
 }
 
+/* The entry is written. The next write is a heartbeat, but for a status that has changed since. */
+static void written(struct core *c)
+{
+    struct self *s = &c->self;
+    bool news = s->wrote == SERVER_DRAINING && c->drain.shown.on && !s->told;
+    struct core_fx *fx = news ? core_fx(c, CORE_FX_DRAINING) : NULL;
+    if (fx) {
+        fx->server_entry = s->info;
+        s->told = true;
+    }
+    retry(c, s->unsure || s->wrote != s->info.status ? 0 : c->config.heartbeat_ms);
+}
+
 static void ready(struct core *c, uint64_t revision)
 {
     struct self *s = &c->self;
     s->state = SELF_UP;
     s->revision = revision;
-    s->last_reached = c->now;
+    s->last_reached = s->ready_since = c->now;
     s->unsure = false;
+    c->next_reap_scan = c->now; /* our own former rooms wait */
     view_put_server(&c->view, &s->info, revision);
     struct core_fx *fx = core_fx(c, CORE_FX_READY);
     if (fx)
         fx->server_entry = s->info;
-    retry(c, c->config.heartbeat_ms);
+    written(c);
 }
 
 static void claim(struct core *c, uint64_t revision)
@@ -256,7 +274,7 @@ static void beat_done(struct core *c, const struct core_event *ev)
     if (s->state == SELF_LEAVING)
         return; /* the removal needs just the revision */
     view_put_server(&c->view, &s->info, ev->revision);
-    retry(c, s->unsure ? 0 : c->config.heartbeat_ms); /* unsure: isolated while this was under way */
+    written(c); /* and it may be unsure again: isolated while this was under way */
 }
 
 /* While leaving: the entry is still ours and is removed at this revision, or there is nothing left to remove. */
@@ -356,16 +374,28 @@ void self_counts(struct core *c, const struct server_info *counts)
     }
 }
 
+void self_drain(struct core *c)
+{
+    struct self *s = &c->self;
+    s->info.status = c->drain.shown.on ? SERVER_DRAINING : SERVER_UP;
+    s->told = false;
+    if (s->state != SELF_UP)
+        return;
+    retry(c, 0);
+    act(c);
+}
+
 void self_stop(struct core *c)
 {
     struct self *s = &c->self;
     if (s->state == SELF_LEAVING || s->state == SELF_GONE)
         return;
-    bool listed = s->state == SELF_UP && s->bus_up;
-    owner_close_all(c, "server_stopping");
+    s->unlisted = s->state != SELF_UP || !s->bus_up;
+    s->state = SELF_LEAVING;
+    release_all(c, "server_stopping");
     s->stop_deadline = mono_add_ms(c->now, 2 * c->config.kv_ms);
-    s->state = listed ? SELF_LEAVING : SELF_GONE;
-    if (!listed)
+    s->state = s->unlisted && !c->releasing ? SELF_GONE : SELF_LEAVING;
+    if (s->state == SELF_GONE)
         core_fx(c, CORE_FX_STOPPED);
     retry(c, 0);
 }

@@ -35,6 +35,7 @@ struct server_info {
     double load; /* share of one core used by the loop, 0..1 */
     char version[VERSION_SIZE];
     char down_by[ULID_SIZE]; /* boot of the node that declared it down; empty otherwise */
+    uint64_t queues; /* a bit for each matchmaking queue that it knows; two may share one */
 };
 
 /* The value of `rooms.<id>`. */
@@ -53,8 +54,10 @@ struct room_info {
     bool locked;
     bool is_private;
     uint8_t durability; /* 0 none, 1 snapshot, 2 journal */
+    uint8_t restores;   /* owners in a row that did not get it to run for long; CORE_RESTORES_MAX: it is parked */
     enum room_state state;
     struct wall created;
+    uint64_t saved_epoch, saved_version; /* of the snapshot that it was given away with, until it runs; 0: none */
 };
 
 struct view_server {

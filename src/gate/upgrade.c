@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/base64.h"
-#include "gate/http.h"
 #include "gate/sha1.h"
 #include "gate/state.h"
+#include "wire/http.h"
 
 static const char WS_GUID[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 

@@ -1,5 +1,5 @@
 /*
- * Requests between nodes on server.<id>.rpc: reserve, create, allocate, probe.
+ * Requests between nodes on server.<id>.rpc: reserve, create, allocate, probe, adopt.
  *
  * Decides: how a core_call and its answer look in msgpack, and that a call to this node itself takes the same road without
  * the bus. A reservation is answered by the room host at once; the other calls go through the core.
@@ -88,6 +88,14 @@ static int pack(const struct core_call *call, struct buf *out)
         struct wire_rpc_allocate m = {.type = call->type, .player = call->player, .options = options};
         return wire_rpc_allocate_pack(&m, out);
     }
+    if (call->kind == CORE_CALL_ADOPT) {
+        struct wire_rpc_adopt m = {.room = call->room, .type = call->type, .epoch = (int64_t)call->epoch,
+                                   .from = call->server, .commit = call->commit, .revision = (int64_t)call->revision,
+                                   .has_revision = call->commit,
+                                   .reason = strcmp(call->reason, "drain") == 0 ? WIRE_RPC_ADOPT_REASON_DRAIN
+                                                                                : WIRE_RPC_ADOPT_REASON_MIGRATION};
+        return wire_rpc_adopt_pack(&m, out);
+    }
     struct wire_rpc_probe m = {.server = call->server};
     m.boot = call->server;
     return wire_rpc_probe_pack(&m, out);
@@ -100,6 +108,7 @@ static bool unpack(struct core_call *call, const uint8_t *data, size_t len)
         struct wire_rpc_create create;
         struct wire_rpc_allocate allocate;
         struct wire_rpc_probe probe;
+        struct wire_rpc_adopt adopt;
     } m;
     *call = (struct core_call){0};
     switch (wire_peek_op(data, len)) {
@@ -126,6 +135,14 @@ static bool unpack(struct core_call *call, const uint8_t *data, size_t len)
         if (wire_rpc_probe_unpack(&m.probe, data, len, NULL))
             return false;
         *call = (struct core_call){.kind = CORE_CALL_PROBE, .server = m.probe.server};
+        return true;
+    case WIRE_OP_RPC_ADOPT:
+        if (wire_rpc_adopt_unpack(&m.adopt, data, len, NULL))
+            return false;
+        *call = (struct core_call){.kind = CORE_CALL_ADOPT, .room = m.adopt.room, .type = m.adopt.type,
+                                   .epoch = (uint64_t)m.adopt.epoch, .server = m.adopt.from,
+                                   .commit = m.adopt.commit, .revision = (uint64_t)m.adopt.revision,
+                                   .reason = m.adopt.reason == WIRE_RPC_ADOPT_REASON_DRAIN ? "drain" : "migration"};
         return true;
     }
     return false;
@@ -162,6 +179,8 @@ void call_reply(struct node *n, const char *reply, const struct core_answer *a)
                                 .epoch = (int64_t)a->epoch, .ticket = wire_str(a->ticket[0] ? a->ticket : NULL),
                                 .players = a->players, .seats = a->seats,
                                 .seats_version = (int64_t)a->seats_version, .max_players = a->max_players};
+    if (a->boot[0])
+        id_set(&m.boot, a->boot);
     buf_reset(&n->scratch);
     if (wire_rpc_result_pack(&m, &n->scratch) == 0)
         (void)bus_publish(n->bus, reply, NULL, n->scratch.data, n->scratch.len);
@@ -174,7 +193,22 @@ void call_in(struct node *n, const struct bus_event *ev)
     n->stats.calls_in++;
     if (!ev->reply)
         return;
+    int op = wire_peek_op(ev->data, ev->len);
+    if (op == WIRE_OP_RPC_PUSH) {
+        push_told(n, ev);
+        return;
+    }
+    if (op == WIRE_OP_RPC_HANDOVER || op == WIRE_OP_RPC_DISPLACE) {
+        handover_in(n, op, ev);
+        return;
+    }
+    if (op == WIRE_OP_RPC_REACH) {
+        reach_in(n, ev);
+        return;
+    }
     if (unpack(&call, ev->data, ev->len)) {
+        if (call.kind == CORE_CALL_ADOPT)
+            fault_point(call.commit ? "move_told" : "move_asked");
         if (call.kind == CORE_CALL_RESERVE)
             call_reserve(n, &call, &answer);
         else if (into_core(n, &call, ev->reply, 0))
@@ -202,6 +236,8 @@ void call_done(struct node *n, const struct bus_event *ev)
                                  .max_players = (uint32_t)m.max_players};
         if (m.ticket.data && m.ticket.len < sizeof(a.ticket))
             memcpy(a.ticket, m.ticket.data, m.ticket.len);
+        if (strlen(m.boot.s) < sizeof(a.boot))
+            memcpy(a.boot, m.boot.s, strlen(m.boot.s));
     }
     finished(n, ev->token & TOKEN_MASK, &a);
 }

@@ -6,7 +6,7 @@
  */
 #include "node/state.h"
 
-enum { LIMIT_MAX = 2000, REPLY_MAX = 900 * 1024 };
+enum { LIMIT_MAX = 2000, REPLY_MAX = 900 * 1024, LATER = 1 /* the answer comes when it is done */ };
 
 static void text(struct buf *b, const char *key, const char *value)
 {
@@ -30,17 +30,24 @@ static void info(struct node *n, struct buf *b)
 {
     const struct server_info *s = core_self(n->core);
     static const char *const status[] = {"", "up", "draining", "down"};
-    mp_write_map(b, 19);
+    struct core_drain drain = core_drain_state(n->core);
+    struct store_stats kept = {0};
+    if (n->store)
+        store_stats(n->store, &kept);
+    mp_write_map(b, 30);
     text(b, "id", s->id.s);
     text(b, "boot", s->boot);
     text(b, "status", status[s->status]);
     text(b, "version", s->version);
+    text(b, "cluster", n->cluster);
     text(b, "address", s->address);
     number(b, "port", s->port);
     text(b, "region", s->region);
     number(b, "rooms", host_room_count(n->host));
     number(b, "players", host_player_count(n->host));
     number(b, "connections", n->conns.count);
+    number(b, "sessions", n->sessions.count);
+    number(b, "away", n->away);
     number(b, "capacity", s->capacity);
     mp_write_text(b, "load");
     mp_write_double(b, n->load);
@@ -51,6 +58,14 @@ static void info(struct node *n, struct buf *b)
     number(b, "joins_relay", n->stats.joins_relay);
     number(b, "messages_in", n->stats.messages_in);
     number(b, "messages_out", n->stats.messages_out);
+    flag(b, "draining", drain.on);
+    number(b, "drain_moved", drain.moved);
+    number(b, "drain_moving", drain.moving);
+    number(b, "drain_failed", drain.failed);
+    text(b, "drain_reason", drain.reason);
+    number(b, "store_rooms", kept.rooms);
+    number(b, "store_outbox", kept.outbox);
+    text(b, "store_error", kept.trouble ? kept.error.text : "");
 }
 
 static void room_fields(struct buf *b, const struct room *r, uint32_t extra)
@@ -102,11 +117,14 @@ static int room(struct node *n, const struct wire_ctl_request *q, struct buf *b)
     if (!r)
         return ROOM_E_NOT_FOUND;
     room_fields(b, r, 1);
-    mp_write_text(b, "members");
-    mp_write_array(b, host_room_players(r));
     const void *cursor = NULL;
     struct host_member m;
+    uint32_t members = 0;
     while (host_room_member(r, &cursor, &m))
+        members++;
+    mp_write_text(b, "members");
+    mp_write_array(b, members);
+    for (cursor = NULL; host_room_member(r, &cursor, &m);)
         mp_write_text(b, m.player);
     return 0;
 }
@@ -125,24 +143,83 @@ static void players(struct node *n, const struct wire_ctl_request *q, struct buf
         if (at++ < offset)
             continue;
         shown--;
-        uint32_t joined = 0, relayed = 0;
-        for (const struct place *p = s->places; p; p = p->next) {
-            joined += p->joined;
-            relayed += p->joined && p->relayed;
-        }
-        mp_write_map(b, 4);
-        text(b, "player", s->player.s);
-        text(b, "session", s->id.s);
-        text(b, "via", relayed ? "relay" : "local");
-        mp_write_text(b, "rooms");
-        mp_write_array(b, joined);
-        for (const struct place *p = s->places; p; p = p->next)
-            if (p->joined)
-                mp_write_text(b, p->room.s);
+        people_write(s, 0, b);
     }
 }
 
-static int serve(struct node *n, const struct wire_ctl_request *q, struct buf *b)
+static void answer(struct node *n, const char *to, int code, const char *text, const struct buf *result)
+{
+    struct wire_ctl_reply reply = {.ok = code == 0};
+    if (code) {
+        reply.error = wire_str(room_error_name(code));
+        reply.message = wire_str(text && text[0] ? text : room_error_text(code));
+    } else {
+        reply.result = (struct wire_raw){result->data, (uint32_t)result->len};
+    }
+    buf_reset(&n->scratch);
+    if (wire_ctl_reply_to_json(&reply, &n->scratch) == 0)
+        (void)bus_publish(n->bus, to, NULL, n->scratch.data, n->scratch.len);
+}
+
+void ctl_moved(struct node *n, const char *reply, const struct core_answer *a)
+{
+    struct buf b;
+    buf_init(&b, n->alloc, REPLY_MAX);
+    mp_write_map(&b, 3);
+    text(&b, "room", a->room.s);
+    text(&b, "server", a->server.s);
+    number(&b, "epoch", a->epoch);
+    answer(n, reply, b.failed ? ROOM_E_NO_MEMORY : a->code, NULL, &b);
+    buf_deinit(&b);
+}
+
+void ctl_saved(struct node *n, const char *reply, const struct kept *k)
+{
+    struct buf b;
+    buf_init(&b, n->alloc, REPLY_MAX);
+    mp_write_map(&b, 2);
+    text(&b, "room", k->room.s);
+    number(&b, "epoch", k->epoch);
+    answer(n, reply, b.failed ? ROOM_E_NO_MEMORY : 0, NULL, &b);
+    buf_deinit(&b);
+}
+
+void ctl_backfilled(struct node *n, const char *reply, const struct id *ticket)
+{
+    struct buf b;
+    buf_init(&b, n->alloc, REPLY_MAX);
+    mp_write_map(&b, 1);
+    text(&b, "ticket", ticket ? ticket->s : "");
+    answer(n, reply, b.failed ? ROOM_E_NO_MEMORY : ticket ? 0 : ROOM_E_UNAVAILABLE, NULL, &b);
+    buf_deinit(&b);
+}
+
+/* Answered when it is done. */
+static int migrate(struct node *n, const struct wire_ctl_request *q, const char *reply)
+{
+    struct request *r = alloc_get(n->alloc, sizeof(*r));
+    uint64_t number = ++n->last_request;
+    struct queued *e = NULL;
+    if (!r)
+        return ROOM_E_NO_MEMORY;
+    r->ctl = true;
+    r->reply = alloc_str(n->alloc, reply);
+    if (r->reply && umap_put(&n->requests, number, r) && !(e = step_event(n, CORE_EV_MOVE)))
+        umap_del(&n->requests, number);
+    if (!e) {
+        call_free(n, r);
+        return ROOM_E_NO_MEMORY;
+    }
+    e->ev.req = number;
+    e->room.id = q->room;
+    e->ev.room = &e->room;
+    e->server.id = q->server;
+    e->ev.server = &e->server;
+    e->ev.reason = "migration";
+    return LATER;
+}
+
+static int serve(struct node *n, const struct wire_ctl_request *q, const char *reply, struct buf *b, struct err_detail *detail)
 {
     int code = 0;
     switch (q->op) {
@@ -158,13 +235,38 @@ static int serve(struct node *n, const struct wire_ctl_request *q, struct buf *b
     case WIRE_CTL_REQUEST_OP_PLAYERS:
         players(n, q, b);
         return 0;
+    case WIRE_CTL_REQUEST_OP_PLAYER:
+        return people_show(n, q, b);
+    case WIRE_CTL_REQUEST_OP_KICK:
+        return people_kick(n, q, b);
+    case WIRE_CTL_REQUEST_OP_RENEW:
+        code = locks_ctl(n, q, reply);
+        return code ? code : LATER;
     case WIRE_CTL_REQUEST_OP_LOCK:
     case WIRE_CTL_REQUEST_OP_UNLOCK:
+        if (q->name.s[0]) {
+            code = locks_ctl(n, q, reply);
+            return code ? code : LATER;
+        }
         code = host_lock(n->host, q->room.s, q->op == WIRE_CTL_REQUEST_OP_LOCK, n->now);
         break;
     case WIRE_CTL_REQUEST_OP_CLOSE:
         code = host_stop(n->host, q->room.s, "closed", n->now);
         break;
+    case WIRE_CTL_REQUEST_OP_DRAIN:
+    case WIRE_CTL_REQUEST_OP_UNDRAIN:
+        if (n->stop_after)
+            return ROOM_E_DRAINING;
+        leave_set(n, q->op == WIRE_CTL_REQUEST_OP_DRAIN);
+        break;
+    case WIRE_CTL_REQUEST_OP_MIGRATE:
+        return migrate(n, q, reply);
+    case WIRE_CTL_REQUEST_OP_BACKFILL:
+        code = ticket_backfill(n, q, reply, detail);
+        return code ? code : LATER;
+    case WIRE_CTL_REQUEST_OP_SAVE:
+        code = keep_save(n, q->room.s, reply);
+        return code ? code : LATER;
     }
     mp_write_map(b, 0);
     return code;
@@ -180,18 +282,10 @@ void ctl_in(struct node *n, const struct bus_event *ev)
     buf_init(&result, n->alloc, REPLY_MAX);
     int code = wire_ctl_request_from_json(&q, (const char *)ev->data, ev->len, &n->scratch, &detail);
     if (!code)
-        code = serve(n, &q, &result);
+        code = serve(n, &q, ev->reply, &result, &detail);
     if (!code && result.failed)
         code = err_set(&detail, ROOM_E_TOO_BIG, "the answer is too big for one message: ask for less with limit and offset");
-    struct wire_ctl_reply reply = {.ok = code == 0};
-    if (code) {
-        reply.error = wire_str(room_error_name(code));
-        reply.message = wire_str(detail.text[0] ? detail.text : room_error_text(code));
-    } else {
-        reply.result = (struct wire_raw){result.data, (uint32_t)result.len};
-    }
-    buf_reset(&n->scratch);
-    if (wire_ctl_reply_to_json(&reply, &n->scratch) == 0)
-        (void)bus_publish(n->bus, ev->reply, NULL, n->scratch.data, n->scratch.len);
+    if (code != LATER)
+        answer(n, ev->reply, code, detail.text, &result);
     buf_deinit(&result);
 }

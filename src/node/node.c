@@ -1,5 +1,5 @@
 /*
- * See node.h. Life of a node, the turn of its loop, and what each event of the bus means.
+ * See node.h. Life of a node, and the turn of its loop.
  *
  * Decides: the order of a turn (bus, what is due, the core's queue, links, flush) and its budget.
  */
@@ -7,10 +7,18 @@
 
 enum { BUFFER_MAX = 16 * 1024 * 1024, LOAD_MIN_US = 100000 };
 
+static void kernel_random(void *arg, void *out, size_t len)
+{
+    rng_secret(out, len);
+}
+
 void node_config_defaults(struct node_config *c)
 {
-    *c = (struct node_config){.routing = NODE_AUTO, .seat_ttl_ms = 15000, .empty_ms = 30000, .beat_ms = 1000,
-                              .server_ttl_ms = 30000, .rooms_per_session = 16,
+    *c = (struct node_config){.fill_random = kernel_random, .routing = NODE_AUTO, .seat_ttl_ms = 15000, .empty_ms = 30000,
+                              .snapshot_ms = 30000, .hold_ms = 30000, .drain_ms = 30000, .beat_ms = 1000,
+                              .server_ttl_ms = 30000, .rooms_per_session = 16, .rate_requests = 50,
+                              .reply_max_bytes = ROOM_DATA_MAX, .inbox_bytes = 256 * 1024,
+                              .inbox_ttl_ms = 7 * 24 * 3600 * INT64_C(1000),
                               .relay_window_bytes = 8 * 1024 * 1024};
     core_config_defaults(&c->core);
 }
@@ -22,22 +30,61 @@ static uint32_t type_max_players(void *arg, const char *type)
     return def ? def->max_players : 0;
 }
 
+static uint8_t type_durability(void *arg, const char *type)
+{
+    const struct node *n = arg;
+    const struct room_type_def *def = n->store ? types_find(n->config.types, type) : NULL;
+    return def ? (uint8_t)def->durability : ROOM_DURABILITY_NONE;
+}
+
+static bool type_movable(void *arg, const char *type)
+{
+    const struct node *n = arg;
+    const struct room_type_def *def = n->store ? types_find(n->config.types, type) : NULL;
+    return def && def->impl->save && def->impl->restore;
+}
+
+static bool type_failover(void *arg, const char *type)
+{
+    const struct node *n = arg;
+    const struct room_type_def *def = types_find(n->config.types, type);
+    return def && def->failover;
+}
+
 static void init_tables(struct node *n)
 {
     const struct alloc *a = n->alloc;
     umap_init(&n->conns, a);
+    umap_init(&n->arrivals, a);
+    umap_init(&n->arriving, a);
     umap_init(&n->sessions, a);
     umap_init(&n->members, a);
     umap_init(&n->requests, a);
     map_init(&n->remotes, a);
     map_init(&n->relayed, a);
     map_init(&n->by_session, a);
+    map_init(&n->revoked.entries, a);
     map_init(&n->links, a);
     buf_init(&n->scratch, a, BUFFER_MAX);
     buf_init(&n->frame, a, BUFFER_MAX);
     buf_init(&n->frame_out, a, BUFFER_MAX);
     buf_init(&n->tail_json, a, BUFFER_MAX);
-    buf_init(&n->state_out, a, BUFFER_MAX);
+    buf_init(&n->image, a, KEEP_IMAGE_MAX + ULID_SIZE);
+    map_init(&n->journals, a);
+    umap_init(&n->journal_serials, a);
+    map_init(&n->purges, a);
+    map_init(&n->kept, a);
+    umap_init(&n->kept_serials, a);
+    map_init(&n->carries, a);
+    umap_init(&n->carry_serials, a);
+    map_init(&n->restores, a);
+    umap_init(&n->restore_serials, a);
+    umap_init(&n->lock_askers, a);
+    umap_init(&n->collects, a);
+    map_init(&n->posts, a);
+    umap_init(&n->post_serials, a);
+    umap_init(&n->outside, a);
+    talk_init(n);
 }
 
 static void event(struct node *n, enum core_event_kind kind)
@@ -54,8 +101,10 @@ struct node *node_create(const struct node_config *config, struct bus *bus, cons
     n->config = *config;
     n->alloc = config->core.alloc;
     n->bus = bus;
+    n->store = config->store;
     n->out = *out;
     n->now = n->next_tick = n->next_beat = n->cpu_since = now;
+    n->next_renewal = mono_add_ms(now, PRESENCE_RENEW_MS);
     n->cpu_at = config->cpu_us ? config->cpu_us(config->cpu_arg) : 0;
     n->wall = n->started = wall;
     n->queue_last = &n->queue_first;
@@ -63,16 +112,24 @@ struct node *node_create(const struct node_config *config, struct bus *bus, cons
     init_tables(n);
     struct core_config cc = config->core;
     cc.type_max_players = type_max_players;
+    cc.type_durability = type_durability;
+    cc.type_failover = type_failover;
+    cc.type_movable = type_movable;
     cc.type_arg = n;
+    for (unsigned i = 0; config->queues && i < config->queues->count; i++)
+        cc.self.queues |= registry_queue_bit(config->queues->items[i].name.s);
     n->core = core_create(&cc, now, wall);
     struct host_config hc = {.alloc = n->alloc, .types = config->types, .out = &seat_host_out, .out_arg = n,
                              .seat_ttl_ms = config->seat_ttl_ms, .empty_ms = config->empty_ms,
-                             .room_max_bytes = config->room_max_bytes, .max_rooms = config->core.self.capacity,
+                             .room_max_bytes = config->room_max_bytes, .hold_ms = config->hold_ms,
+                             .journal = config->store != NULL, .snapshots = config->store != NULL,
+                             .max_rooms = config->core.self.capacity,
                              .fill_random = config->fill_random, .random_arg = config->random_arg,
                              .seed = config->core.seed, .cpu_us = config->cpu_us, .cpu_arg = config->cpu_arg};
     n->host = n->core ? host_create(&hc) : NULL;
     char beats[SUBJECT_SIZE];
-    if (!n->host || bus_subscribe(bus, SUB_BEATS, subject_server(beats, "*", "beat"))) {
+    if (!n->host || !route_init(n) || !locks_init(n) || !matching_init(n) ||
+         bus_subscribe(bus, SUB_BEATS, subject_server(beats, "*", "beat"))) {
         node_destroy(n);
         return NULL;
     }
@@ -95,8 +152,11 @@ static void free_sessions(struct node *n)
         struct session *s = it.value;
         for (struct place *p = s->places, *next; p; p = next) {
             next = p->next;
+            sends_clear(n, p);
             alloc_put(n->alloc, p, sizeof(*p));
         }
+        tail_clear(&s->tail, n->alloc);
+        route_forget(n, s);
         alloc_put(n->alloc, s, sizeof(*s));
     }
 }
@@ -107,13 +167,27 @@ void node_destroy(struct node *n)
         return;
     free_queue(n);
     free_sessions(n);
+    presence_deinit(n);
     for (struct umap_iter it = umap_first(&n->members); it.value; umap_next(&it))
         alloc_put(n->alloc, it.value, sizeof(struct member));
     for (struct umap_iter it = umap_first(&n->requests); it.value; umap_next(&it))
         call_free(n, it.value);
     for (struct map_iter it = map_first(&n->relayed); it.value; map_next(&it))
         alloc_put(n->alloc, it.value, sizeof(struct relayed));
+    route_deinit(n);
     link_deinit(n);
+    append_deinit(n);
+    keep_deinit(n);
+    carry_deinit(n);
+    revive_deinit(n);
+    revoked_deinit(n);
+    locks_deinit(n);
+    talk_deinit(n);
+    collect_deinit(n);
+    push_deinit(n);
+    shout_deinit(n);
+    outside_deinit(n);
+    matching_deinit(n);
     umap_deinit(&n->conns);
     umap_deinit(&n->sessions);
     umap_deinit(&n->members);
@@ -127,177 +201,8 @@ void node_destroy(struct node *n)
     buf_deinit(&n->frame);
     buf_deinit(&n->frame_out);
     buf_deinit(&n->tail_json);
-    buf_deinit(&n->state_out);
+    buf_deinit(&n->image);
     alloc_put(n->alloc, n, sizeof(*n));
-}
-
-static void make_bucket(struct node *n, uint64_t which)
-{
-    struct bus_bucket b = {.name = which == 0 ? "servers" : "rooms",
-                           .ttl_ms = which == 0 ? n->config.server_ttl_ms : 0, .replicas = n->config.replicas,
-                           .watched = true};
-    if (bus_kv_bucket(n->bus, which | (uint64_t)TOKEN_BUCKET << TOKEN_SHIFT, &b, 5000))
-        n->retry_buckets = true;
-}
-
-static void bus_up(struct node *n)
-{
-    n->bus_up = true;
-    event(n, CORE_EV_BUS_UP);
-    if (n->buckets_ready == 0) {
-        make_bucket(n, 0);
-        make_bucket(n, 1);
-    }
-}
-
-static void bucket_done(struct node *n, const struct bus_event *ev)
-{
-    uint64_t which = ev->token & TOKEN_MASK;
-    if (ev->result == BUS_OK || ev->result == BUS_CONFLICT) {
-        n->buckets_ready |= 1 << which;
-        int rc = bus_kv_watch(n->bus, which == 0 ? "servers" : "rooms");
-        if (rc && n->config.log)
-            LOG_ERR("cannot watch a registry", "bucket=%s err=%s", which == 0 ? "servers" : "rooms",
-                    room_error_name(rc));
-        return;
-    }
-    if (n->config.log && ev->result == BUS_REFUSED)
-        LOG_ERR("registry bucket refused, trying again", "bucket=%s detail=\"%.*s\"", which == 0 ? "servers" : "rooms",
-                (int)(ev->len < 200 ? ev->len : 200), ev->data ? (const char *)ev->data : "");
-    else if (n->config.log)
-        LOG_WRN("registry bucket not there yet, trying again", "bucket=%s detail=\"%s\"",
-                which == 0 ? "servers" : "rooms",
-                ev->result == BUS_NO_RESPONDERS ? "JetStream does not answer: is it on (nats-server -js), and has it a leader?"
-                                                : "no answer in time");
-    n->retry_buckets = true;
-}
-
-static enum core_kv_result kv_result(enum bus_result r)
-{
-    return r == BUS_OK ? CORE_KV_OK : r == BUS_CONFLICT ? CORE_KV_CONFLICT
-                                  : r == BUS_NOT_FOUND  ? CORE_KV_NOT_FOUND
-                                                        : CORE_KV_UNKNOWN;
-}
-
-static void kv_done(struct node *n, const struct bus_event *ev, bool rooms)
-{
-    struct queued *q = step_event(n, CORE_EV_KV_DONE);
-    if (!q)
-        return;
-    q->ev.token = ev->token & TOKEN_MASK;
-    q->ev.kv_result = kv_result(ev->result);
-    q->ev.revision = ev->revision;
-    const char *key = core_pending_key(n->core, q->ev.token);
-    if (ev->result != BUS_OK || !key || !ev->len)
-        return;
-    if (rooms && registry_room(&q->room, key, ev->data, ev->len, &n->scratch, NULL))
-        q->ev.room = &q->room;
-    else if (!rooms && registry_server(&q->server, key, ev->data, ev->len, &n->scratch))
-        q->ev.server = &q->server;
-}
-
-static void ping_done(struct node *n, const struct bus_event *ev)
-{
-    struct queued *q = step_event(n, CORE_EV_PING_DONE);
-    struct wire_ping_reply reply;
-    if (!q)
-        return;
-    q->ev.token = ev->token & TOKEN_MASK;
-    q->ev.ping_result = ev->result == BUS_OK              ? CORE_PING_OK
-                        : ev->result == BUS_NO_RESPONDERS ? CORE_PING_NO_RESPONDERS
-                                                          : CORE_PING_SILENT;
-    if (ev->result == BUS_OK && (ev->data == NULL || wire_ping_reply_from_json(&reply, (const char *)ev->data, ev->len,
-                                                                               &n->scratch, NULL)))
-        q->ev.ping_result = CORE_PING_SILENT;
-}
-
-static void done(struct node *n, const struct bus_event *ev)
-{
-    switch (ev->token >> TOKEN_SHIFT) {
-    case TOKEN_PING:   ping_done(n, ev); return;
-    case TOKEN_CALL:   call_done(n, ev); return;
-    case TOKEN_SERVER: kv_done(n, ev, false); return;
-    case TOKEN_ROOM:   kv_done(n, ev, true); return;
-    case TOKEN_BUCKET: bucket_done(n, ev); return;
-    }
-}
-
-/* An entry that is no entry counts as deleted: what cannot be read cannot be trusted to own anything. */
-static void entry(struct node *n, const struct bus_event *ev)
-{
-    bool rooms = strcmp(ev->bucket, "rooms") == 0;
-    struct queued *q = step_event(n, rooms ? CORE_EV_ROOM_ENTRY : CORE_EV_SERVER_ENTRY);
-    if (!q)
-        return;
-    q->ev.revision = ev->revision;
-    q->ev.room = &q->room;
-    q->ev.server = &q->server;
-    bool there = ev->data && ev->len;
-    struct wire_raw metadata = {0};
-    if (rooms && !(there && registry_room(&q->room, ev->key, ev->data, ev->len, &n->scratch, &metadata))) {
-        q->room = (struct room_info){0};
-        id_set(&q->room.id, ev->key);
-    } else if (!rooms && !(there && registry_server(&q->server, ev->key, ev->data, ev->len, &n->scratch))) {
-        q->server = (struct server_info){0};
-        id_set(&q->server.id, ev->key);
-    }
-    if (!rooms) {
-        if (q->server.status)
-            link_entry(n, &q->server);
-        return;
-    }
-    struct lobby_entry l = {.id = q->room.id.s, .removed = !q->room.state || q->room.is_private,
-                            .type = q->room.type.s, .server = q->room.owner.s, .players = q->room.players,
-                            .seats = q->room.seats, .max_players = q->room.max_players, .locked = q->room.locked,
-                            .metadata = metadata.data, .metadata_len = metadata.len};
-    (void)host_lobby_change(n->host, &l, n->now);
-}
-
-static void answer_ping(struct node *n, const struct bus_event *ev)
-{
-    const struct server_info *self = core_self(n->core);
-    struct wire_ping_reply reply = {.status = (enum wire_server_status)self->status};
-    struct id from;
-    id_set(&reply.boot, self->boot);
-    if (!ev->reply)
-        return;
-    buf_reset(&n->scratch);
-    if (wire_ping_reply_to_json(&reply, &n->scratch) == 0)
-        (void)bus_publish(n->bus, ev->reply, NULL, n->scratch.data, n->scratch.len);
-    bool watcher = id_set_n(&from, (const char *)ev->data, ev->len) && strcmp(from.s, self->id.s) != 0 &&
-                   view_server(core_view(n->core), from.s);
-    if (watcher)
-        event(n, CORE_EV_PINGED);
-}
-
-static void beat(struct node *n, const struct bus_event *ev)
-{
-    struct subject subject;
-    struct wire_beat b;
-    if (!subject_parse(ev->subject, &subject) || !subject.id.s[0] ||
-        wire_beat_from_json(&b, (const char *)ev->data, ev->len, &n->scratch, NULL) ||
-        strlen(b.boot.s) >= ULID_SIZE)
-        return;
-    struct queued *q = step_event(n, CORE_EV_BEAT);
-    if (!q)
-        return;
-    q->server = (struct server_info){.id = subject.id, .status = (enum server_status)b.status,
-                                     .rooms = (uint32_t)b.rooms, .players = (uint32_t)b.players,
-                                     .connections = (uint32_t)b.connections, .capacity = (uint32_t)b.capacity,
-                                     .load = b.load};
-    memcpy(q->server.boot, b.boot.s, strlen(b.boot.s) + 1);
-    q->ev.server = &q->server;
-}
-
-static void message(struct node *n, const struct bus_event *ev)
-{
-    switch (ev->sub) {
-    case SUB_BEATS: beat(n, ev); return;
-    case SUB_PING:  answer_ping(n, ev); return;
-    case SUB_RPC:   call_in(n, ev); return;
-    case SUB_RELAY: link_in(n, ev->data, ev->len); return;
-    case SUB_CTL:   ctl_in(n, ev); return;
-    }
 }
 
 static bool is_listed(void *node, const char *id)
@@ -313,50 +218,65 @@ static void sweep_lobby(struct node *n)
     host_lobby_keep(n->host, is_listed, n, n->now);
 }
 
-static void on_bus(void *arg, const struct bus_event *ev)
+/* What operators must know of the disk; rooms play on. */
+static void trouble(const struct node *n, const struct store_event *ev)
+{
+    const char *detail = ev->detail ? ev->detail : "";
+    if (!n->config.log)
+        return;
+    if (ev->kind == STORE_EV_WELL)
+        LOG_INF("snapshots reach the disk again", "server=%s", core_self(n->core)->id.s);
+    else if (ev->kind == STORE_EV_TROUBLE)
+        LOG_ERR("snapshots do not reach the disk; rooms play on, and they are tried again", "detail=\"%s\"", detail);
+    else
+        LOG_ERR("damaged snapshot", "room=%s detail=\"%s\"", ev->snapshot.room ? ev->snapshot.room : "-", detail);
+}
+
+void node_doubt(struct node *n, const char *room)
+{
+    struct queued *q = step_event(n, CORE_EV_DOUBT);
+    if (!q)
+        return;
+    id_set(&q->room.id, room);
+    q->ev.room = &q->room;
+}
+
+void node_unhost(struct node *n, const char *room, bool moved)
+{
+    const struct room *r = host_find(n->host, room);
+    const void *cursor = NULL;
+    struct host_member hm;
+    while (r && host_room_member(r, &cursor, &hm)) {
+        struct member *m = umap_get(&n->members, hm.who);
+        if (m && m->place && !attach_wait(n, m->place, moved))
+            session_place_drop(n, m->place, "room_lost", true);
+        if (m)
+            seat_drop(n, hm.who);
+    }
+    const struct kept *k = keep_room(n, room);
+    if (k && k->passing)
+        (void)store_forget(n->store, 0, room); /* of no use once the next owner has it */
+    append_close(n, room);
+    keep_remove(n, room);
+    talk_close(n, room);
+    (void)host_discard(n->host, room);
+    n->stray_joins = true;
+}
+
+static void on_store(void *arg, const struct store_event *ev)
 {
     struct node *n = arg;
-    switch (ev->kind) {
-    case BUS_EV_UP:
-        bus_up(n);
-        break;
-    case BUS_EV_DOWN:
-        n->bus_up = false;
-        event(n, CORE_EV_BUS_DOWN);
-        break;
-    case BUS_EV_MESSAGE:
-        if (n->listening || ev->sub == SUB_BEATS)
-            message(n, ev);
-        break;
-    case BUS_EV_DONE:
-        done(n, ev);
-        break;
-    case BUS_EV_SYNC:
-    case BUS_EV_SYNCED: {
-        struct queued *q = step_event(n, ev->kind == BUS_EV_SYNC ? CORE_EV_SYNC : CORE_EV_SYNCED);
-        if (q)
-            q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
-        n->lobby_stale |= q && q->ev.rooms && ev->kind == BUS_EV_SYNCED;
-        break;
+    if (ev->kind == STORE_EV_TROUBLE || ev->kind == STORE_EV_WELL || ev->kind == STORE_EV_DAMAGED) {
+        trouble(n, ev);
+        return;
     }
-    case BUS_EV_ENTRY:
-        entry(n, ev);
-        break;
-    case BUS_EV_KEPT: {
-        struct queued *q = step_event(n, CORE_EV_KEPT);
-        if (!q)
-            break;
-        if (id_set(&q->room.id, ev->key))
-            q->ev.key = q->room.id.s;
-        q->ev.rooms = strcmp(ev->bucket, "rooms") == 0;
-        q->ev.revision = ev->revision;
-        break;
-    }
-    case BUS_EV_LOST:
-        if (n->config.log)
-            LOG_WRN("messages were dropped on the way in", "sub=%u count=%llu", ev->sub,
-                    (unsigned long long)ev->revision);
-        break;
+    switch (ev->token >> TOKEN_SHIFT) {
+    case STORE_TOKEN_SAVE:      keep_saved(n, ev); break;
+    case STORE_TOKEN_RESTORE:   revive_store(n, ev); break;
+    case STORE_TOKEN_CARRY:     carry_store(n, ev); break;
+    case STORE_TOKEN_SCAN:      carry_scanned(n, ev); break;
+    case STORE_TOKEN_HELD:      cluster_held(n, ev); break;
+    case STORE_TOKEN_HELD_LOAD: cluster_held_loaded(n, ev); break;
     }
     step_run(n);
 }
@@ -376,12 +296,7 @@ static void measure_load(struct node *n)
 static void tick(struct node *n)
 {
     n->next_tick = mono_add_ms(n->now, NODE_TICK_MS);
-    if (n->retry_buckets && n->bus_up && mono_reached(n->now, n->next_beat)) {
-        n->retry_buckets = false;
-        for (uint64_t i = 0; i < 2; i++)
-            if (!(n->buckets_ready & (1 << i)))
-                make_bucket(n, i);
-    }
+    cluster_tick(n);
     if (mono_reached(n->now, n->next_beat)) {
         n->next_beat = mono_add_ms(n->now, n->config.beat_ms);
         measure_load(n);
@@ -389,8 +304,25 @@ static void tick(struct node *n)
     }
     event(n, CORE_EV_TICK);
     step_run(n);
-    session_tick(n);
+    attach_end_strays(n);
+    relay_tick(n);
     link_tick(n);
+    append_tick(n);
+    revive_tick(n);
+    keep_tick(n);
+    carry_tick(n);
+    attach_tick(n);
+    presence_tick(n);
+    resume_tick(n);
+    roster_tick(n);
+    admit_tick(n);
+    locks_tick(n);
+    matching_tick(n);
+    talk_tick(n);
+    collect_tick(n);
+    push_tick(n);
+    leave_tick(n);
+    backend_tick(n);
 }
 
 bool node_catch_up(struct node *n)
@@ -409,15 +341,25 @@ bool node_turn(struct node *n, struct mono now, struct wall wall)
     size_t events = 0;
     if (!node_catch_up(n) && core_has_more(n->core))
         event(n, CORE_EV_TICK);
-    events = bus_drain(n->bus, on_bus, n, NODE_BUS_BUDGET);
+    events = bus_drain(n->bus, events_bus, n, NODE_BUS_BUDGET);
     if (host_next_due(n->host, &due) && mono_reached(now, due))
         host_tick(n->host, now);
+    size_t stored = n->store ? store_drain(n->store, on_store, n, NODE_BUS_BUDGET) : 0;
     step_run(n);
+    if (n->attach_due) {
+        n->attach_due = false;
+        attach_tick(n);
+    }
+    step_run(n);
+    sends_turn(n);
+    carry_turn(n);
+    bool more = talk_turn(n);
     if (n->lobby_stale)
         sweep_lobby(n);
     link_flush(n);
     bus_flush(n->bus);
-    return events >= NODE_BUS_BUDGET || core_has_more(n->core) || (host_next_due(n->host, &due) && mono_reached(now, due));
+    return more || events >= NODE_BUS_BUDGET || stored >= NODE_BUS_BUDGET || core_has_more(n->core) ||
+           (host_next_due(n->host, &due) && mono_reached(now, due));
 }
 
 struct mono node_next_due(const struct node *n)
@@ -428,29 +370,46 @@ struct mono node_next_due(const struct node *n)
     return due;
 }
 
-void node_stop(struct node *n, const char *reason, struct mono now, struct wall wall)
+void node_end(struct node *n)
 {
-    n->now = now;
-    n->wall = wall;
     if (n->stopping)
         return;
     n->stopping = true;
-    if (n->config.log)
-        LOG_INF("stopping", "reason=\"%s\" rooms=%u sessions=%zu", reason, host_room_count(n->host),
-                n->sessions.count);
+    n->draining = n->stop_after = false;
     event(n, CORE_EV_STOP);
     step_run(n);
+    presence_stop(n);
+    route_stop(n);
     for (struct umap_iter it = umap_first(&n->sessions); it.value; it = umap_first(&n->sessions)) {
         struct session *s = it.value;
-        struct wire_frame_kicked k = {.reason = wire_str("server_stopping")};
-        uint64_t conn = s->conn;
-        session_send(n, s, WIRE_OP_KICKED, &k);
-        session_end(n, s, "server_stopping");
-        n->out.close(n->out.arg, conn, "server_stopping", NULL, 0);
+        s->moved = s->can_resume; /* what is written down of it suffices elsewhere */
+        session_kick(n, s, "server_stopping", NULL);
     }
     step_run(n);
     link_flush(n);
     bus_flush(n->bus);
+}
+
+bool node_stop(struct node *n, const char *reason, struct mono now, struct wall wall)
+{
+    n->now = now;
+    n->wall = wall;
+    if (n->stopping)
+        return false;
+    if (n->config.log)
+        LOG_INF("stopping", "reason=\"%s\" rooms=%u sessions=%zu", reason, host_room_count(n->host),
+                n->sessions.count);
+    bool drains = !n->stop_after && n->config.drain_ms > 0 && n->bus_up && core_may_serve(n->core) && leave_possible(n) &&
+                  (host_room_count(n->host) || n->sessions.count);
+    if (drains) {
+        leave_set(n, true);
+        n->stop_after = true;
+        n->drain_deadline = mono_add_ms(now, n->config.drain_ms);
+        step_run(n);
+        return true;
+    }
+    node_end(n);
+    return true;
 }
 
 struct core *node_core(struct node *n)

@@ -15,7 +15,11 @@
 
 #include "base/buf.h"
 #include "core/core.h"
+#include "core/queue.h"
+#include "login/login.h"
+#include "node/routes.h"
 #include "port/bus.h"
+#include "room/service_hook.h"
 #include "room/types.h"
 
 struct node;
@@ -28,13 +32,28 @@ struct node_config {
     struct core_config core;   /* alloc and self filled in; types' look-up is set by the node */
     const struct types *types; /* borrowed for the node's life */
     enum node_routing routing;
+    bool login_reject; /* a second login of a player who is connected is refused; else it takes the place of the first */
     int64_t seat_ttl_ms;       /* 15000 */
     int64_t empty_ms;          /* an empty auto_dispose room ends after it */
     int64_t beat_ms;           /* 1000 */
     int64_t server_ttl_ms;     /* 30000: ttl of the `servers` bucket */
     int replicas;              /* of the buckets; 0: as the bus is configured */
     size_t room_max_bytes;
+    const struct login *login; /* borrowed for the node's life; NULL: players need no token */
+    struct store *store;       /* borrowed until node_destroy(); NULL: no room outlives this node */
+    int64_t snapshot_ms;       /* 30000: a changed room is saved at least so often; 0: never but at a move or a stop */
+    int64_t snapshot_ttl_ms;   /* 0: what is in the bucket `snapshots` stays */
+    int64_t drain_ms;          /* 30000: how long a stop may take to move everything away; 0: it does not try */
+    int64_t hold_ms;           /* 30000: a session without a connection, and a seat whose player is away, are kept for so long */
     unsigned rooms_per_session; /* 16 */
+    const struct queues *queues; /* of matchmaking; borrowed until node_destroy(); NULL: none */
+    const struct routes *routes; /* to services; borrowed until node_destroy(); NULL: none */
+    const struct room_service_hook *service_hook; /* the same */
+    int64_t rate_requests;      /* 50: requests of one client in a second; 0: no limit */
+    size_t reply_max_bytes;     /* 768 KiB: of a service's answer, at least 32 KiB */
+    int64_t inbox_messages;     /* 0: no pushes to players; pushes kept for one player */
+    int64_t inbox_bytes;        /* 256 KiB: and their bytes */
+    int64_t inbox_ttl_ms;       /* 7 days: and for how long; 0: for ever */
     unsigned relay_window_bytes; /* unacknowledged bytes to one peer, 8 MiB; beyond it its players are told */
     void (*fill_random)(void *arg, void *out, size_t len);
     void *random_arg;
@@ -56,6 +75,9 @@ struct node_out {
     enum node_encoding (*encoding)(void *arg, uint64_t conn);
     /* The node is in the registry and serves (again after a fence). */
     void (*ready)(void *arg);
+    /* What came of node_ask(): 0 and the answer (JSON), or NO_RESPONDERS, or UNKNOWN_RESULT (it may have been done). NULL:
+     * nobody asks. */
+    void (*asked)(void *arg, uint64_t ticket, int code, const char *json, size_t len);
     /* Over: after node_stop() (code 0), or because the id is in use by a live node (ROOM_E_EXISTS). */
     void (*stopped)(void *arg, int code, const char *reason);
 };
@@ -78,8 +100,22 @@ bool node_turn(struct node *n, struct mono now, struct wall wall);
 /* When node_turn() has something to do next by itself. */
 struct mono node_next_due(const struct node *n);
 
-/* Tells players, ends rooms, leaves the registry, then `stopped`. */
-void node_stop(struct node *n, const char *reason, struct mono now, struct wall wall);
+/* Leaves, then `stopped`. If others can take them, rooms move first and players are told to reconnect elsewhere, for drain_ms at
+ * most; called again meanwhile, or if nobody can, it leaves at once: players are told, rooms that are kept are saved for others,
+ * the rest ends. False: it was at that already. */
+bool node_stop(struct node *n, const char *reason, struct mono now, struct wall wall);
+
+/* As a backend would ask over the bus, from this process: the body as on player.<id>.push, room.<id>.push, room.<id>.send and
+ * server.all.broadcast. `ticket` is the caller's and comes back in out.asked(), later. A push that has no id gets one, and is
+ * repeated with it while nobody answers. INVALID (the id), BAD_FRAME, TOO_BIG (`detail` says what), UNAVAILABLE, FULL,
+ * NO_MEMORY. */
+enum node_ask_kind { NODE_ASK_PUSH_PLAYER, NODE_ASK_PUSH_ROOM, NODE_ASK_SEND_ROOM, NODE_ASK_PUSH_ALL };
+MUST_USE int node_ask(struct node *n, uint64_t ticket, enum node_ask_kind kind, const char *id, const char *json, size_t len,
+                      struct mono now, struct wall wall, struct err_detail *detail);
+
+/* Degraded: what runs goes on, but the others, or their store, are not reached. */
+enum node_health { NODE_STARTING, NODE_READY, NODE_DEGRADED, NODE_DRAINING };
+enum node_health node_get_health(const struct node *n);
 
 /* For tests, benchmarks and the simulator's invariants; borrowed until the next call. */
 struct core *node_core(struct node *n);

@@ -27,6 +27,11 @@ static uint32_t count32(int64_t v)
     return v < 0 ? 0 : v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
+uint64_t registry_queue_bit(const char *queue)
+{
+    return UINT64_C(1) << (id_hash(queue, 0) & 63);
+}
+
 bool registry_server(struct server_info *out, const char *id, const uint8_t *data, size_t len, struct buf *scratch)
 {
     struct wire_server_entry e;
@@ -44,6 +49,11 @@ bool registry_server(struct server_info *out, const char *id, const uint8_t *dat
     out->connections = count32(e.connections);
     out->capacity = count32(e.capacity);
     out->load = e.load;
+    for (uint32_t i = 0; i < e.queues.count; i++) {
+        struct id queue;
+        if (id_set_n(&queue, e.queues.items[i].data, e.queues.items[i].len))
+            out->queues |= registry_queue_bit(queue.s);
+    }
     return true;
 }
 
@@ -69,6 +79,10 @@ bool registry_room(struct room_info *out, const char *id, const uint8_t *data, s
     out->is_private = e.private;
     out->durability = (uint8_t)(e.durability - WIRE_DURABILITY_NONE);
     out->state = (enum room_state)e.state;
+    out->saved_epoch = (uint64_t)e.saved_epoch;
+    out->saved_version = (uint64_t)e.saved_version;
+    out->restores = (uint8_t)(e.restores < 0 ? 0 : e.restores > UINT8_MAX ? UINT8_MAX : e.restores);
+    (void)time_from_rfc3339(e.created.data, e.created.len, &out->created); /* shown to people, nothing rests on it */
     if (metadata)
         *metadata = e.metadata;
     return true;
@@ -86,6 +100,9 @@ int registry_put_server(struct node *n, uint64_t token, uint64_t expected, const
                                   .seen = wire_str(seen), .started = wire_str(started)};
     id_set(&e.boot, info->boot);
     id_set(&e.down_by, info->down_by);
+    bool own = n->config.queues && strcmp(info->id.s, core_self(n->core)->id.s) == 0;
+    for (; own && e.queues.count < n->config.queues->count; e.queues.count++)
+        e.queues.items[e.queues.count] = wire_str(n->config.queues->items[e.queues.count].name.s);
     buf_reset(&n->scratch);
     int rc = wire_server_entry_to_json(&e, &n->scratch);
     return rc ? rc
@@ -106,8 +123,13 @@ int registry_put_room(struct node *n, uint64_t token, uint64_t expected, const s
                                 .locked = info->locked, .private = info->is_private,
                                 .durability = (enum wire_durability)(info->durability + WIRE_DURABILITY_NONE),
                                 .state = (enum wire_room_state)info->state, .metadata = {meta, (uint32_t)meta_len},
-                                .created = wire_str(created)};
+                                .created = wire_str(created), .restores = info->restores,
+                                .has_restores = info->restores != 0, .saved_epoch = (int64_t)info->saved_epoch,
+                                .has_saved_epoch = info->saved_epoch != 0, .saved_version = (int64_t)info->saved_version,
+                                .has_saved_version = info->saved_version != 0};
     id_set(&e.boot, info->boot);
+    if (strcmp(info->boot, core_self(n->core)->boot) != 0)
+        fault_point("move_commit");
     buf_reset(&n->scratch);
     int rc = wire_room_entry_to_json(&e, &n->scratch);
     return rc ? rc
@@ -171,6 +193,43 @@ void registry_room_event(struct node *n, enum core_fx_kind kind, const struct ro
     publish(n, subject, rc);
 }
 
+void registry_room_migrated(struct node *n, const struct room_info *info, const char *from, const char *reason)
+{
+    static const char *const reasons[] = {"failover", "restart", "released", "recovery", "migration", "drain"};
+    struct event_head h = head(n);
+    const struct kept *k = keep_room(n, info->id.s);
+    char subject[SUBJECT_SIZE];
+    struct wire_event_room_migrated e = {.id = h.id, .time = wire_str(h.time), .server = core_self(n->core)->id,
+                                         .room = info->id, .room_type = info->type, .epoch = (int64_t)info->epoch,
+                                         .age_ms = k ? k->age_ms : 0, .took_ms = k ? k->took_ms : 0,
+                                         .reason = WIRE_EVENT_ROOM_MIGRATED_REASON_FAILOVER};
+    id_set(&e.from, from);
+    for (int i = 0; i < 6; i++)
+        if (strcmp(reason, reasons[i]) == 0)
+            e.reason = (enum wire_event_room_migrated_reason)(WIRE_EVENT_ROOM_MIGRATED_REASON_FAILOVER + i);
+    if (n->config.log)
+        LOG_INF("room taken over", "room=%s epoch=%llu from=%s reason=%s age_ms=%lld took_ms=%lld", info->id.s,
+                (unsigned long long)info->epoch, from, reason, (long long)e.age_ms, (long long)e.took_ms);
+    buf_reset(&n->scratch);
+    subject_room(subject, info->id.s, "migrated");
+    publish(n, subject, wire_event_room_migrated_to_json(&e, &n->scratch));
+}
+
+void registry_draining_event(struct node *n, const struct server_info *info)
+{
+    struct event_head h = head(n);
+    char subject[SUBJECT_SIZE];
+    struct wire_event_server_draining e = {.id = h.id, .time = wire_str(h.time), .server = info->id,
+                                           .address = wire_str(info->address[0] ? info->address : NULL), .port = info->port,
+                                           .has_port = info->port != 0};
+    id_set(&e.boot, info->boot);
+    buf_reset(&n->scratch);
+    subject_server(subject, info->id.s, "draining");
+    publish(n, subject, wire_event_server_draining_to_json(&e, &n->scratch));
+    if (n->config.log)
+        LOG_INF("draining", "rooms=%u", host_room_count(n->host));
+}
+
 void registry_server_event(struct node *n, bool online, const struct server_info *info, const char *reason)
 {
     struct event_head h = head(n);
@@ -214,6 +273,20 @@ void registry_player_event(struct node *n, bool joined, const char *player, cons
     publish(n, subject, wire_event_player_left_to_json(&l, &n->scratch));
 }
 
+void registry_matched_event(struct node *n, const struct id *player, const char *queue, const struct id *match,
+                            const struct id *room, const struct id *type, int64_t waited_ms)
+{
+    struct event_head h = head(n);
+    char subject[SUBJECT_SIZE];
+    struct wire_event_player_matched e = {.id = h.id, .time = wire_str(h.time), .server = core_self(n->core)->id,
+                                          .player = *player, .match = *match, .room = *room, .room_type = *type,
+                                          .waited_ms = waited_ms, .has_waited_ms = true};
+    id_set(&e.queue, queue);
+    buf_reset(&n->scratch);
+    subject_player(subject, player->s, "matched");
+    publish(n, subject, wire_event_player_matched_to_json(&e, &n->scratch));
+}
+
 void registry_presence_event(struct node *n, bool online, const struct id *player, const char *reason)
 {
     struct event_head h = head(n);
@@ -231,6 +304,17 @@ void registry_presence_event(struct node *n, bool online, const struct id *playe
     publish(n, subject, wire_event_player_offline_to_json(&e, &n->scratch));
 }
 
+void registry_kicked_event(struct node *n, const struct id *player, const char *reason)
+{
+    struct event_head h = head(n);
+    char subject[SUBJECT_SIZE];
+    struct wire_event_player_kicked e = {.id = h.id, .time = wire_str(h.time), .server = core_self(n->core)->id,
+                                         .player = *player, .reason = wire_str(reason)};
+    buf_reset(&n->scratch);
+    subject_player(subject, player->s, "kicked");
+    publish(n, subject, wire_event_player_kicked_to_json(&e, &n->scratch));
+}
+
 void registry_room_info(struct room_info *out, const struct room *room)
 {
     *out = (struct room_info){.type = host_room_type(room)->name, .epoch = host_room_epoch(room),
@@ -240,6 +324,10 @@ void registry_room_info(struct room_info *out, const struct room *room)
                               .is_private = host_room_private(room), .state = ROOM_RUNNING,
                               .created = host_room_created(room),
                               .metadata_version = host_room_metadata_version(room)};
+    const char *kept = host_room_durability(room);
+    out->durability = strcmp(kept, "journal") == 0    ? ROOM_DURABILITY_JOURNAL
+                      : strcmp(kept, "snapshot") == 0 ? ROOM_DURABILITY_SNAPSHOT
+                                                      : ROOM_DURABILITY_NONE;
     id_set(&out->id, host_room_id(room));
 }
 

@@ -40,7 +40,8 @@ void relay_untrack(struct node *n, struct place *p)
 void relay_join(struct node *n, struct place *p, const char *ticket, struct wire_raw options)
 {
     struct wire_link_join m = {.session = p->session->id, .player = p->session->player, .room = p->room,
-                               .ticket = wire_str(ticket), .request = p->number, .options = options};
+                               .ticket = wire_str(ticket), .request = p->number, .options = options,
+                               .resumes = p->session->can_resume};
     p->deadline = mono_add_ms(n->now, JOIN_WAIT_MS);
     link_send(n, p->server.s, WIRE_OP_LINK_JOIN, &m);
 }
@@ -78,24 +79,16 @@ static void on_join(struct node *n, const char *server, const struct wire_link_j
         return;
     }
     uint64_t who = member->who;
+    member->number = m->request;
+    member->resumes = m->resumes;
     struct host_join join = {.id = m->room.s, .player = m->player.s, .ticket = ticket[0] ? ticket : NULL,
-                             .options = m->options.data, .options_len = m->options.len, .who = who};
-    buf_reset(&n->state_out);
-    int code = core_may_serve(n->core) ? host_join(n->host, &join, n->now, &n->state_out) : ROOM_E_UNAVAILABLE;
-    if (code == ROOM_E_CANCELLED)
-        return; /* the host has said left() for it, and that was the answer */
-    const struct room *room = host_find(n->host, m->room.s);
-    if (code || !room) {
+                             .options = m->options.data, .options_len = m->options.len, .who = who,
+                             .session = m->session.s};
+    int code = core_may_serve(n->core) ? host_join(n->host, &join, n->now) : ROOM_E_UNAVAILABLE;
+    if (code) {
         seat_drop(n, who);
-        refuse(n, server, m, code ? code : ROOM_E_NOT_FOUND);
-        return;
+        refuse(n, server, m, code);
     }
-    struct wire_link_joined j = {.session = m->session, .request = m->request, .room = m->room,
-                                 .type = host_room_type(room)->name, .epoch = (int64_t)host_room_epoch(room),
-                                 .players = host_room_players(room), .max_players = host_room_max_players(room),
-                                 .state = {n->state_out.data, (uint32_t)n->state_out.len}};
-    link_send(n, server, WIRE_OP_LINK_JOINED, &j);
-    registry_player_event(n, true, m->player.s, room, NULL);
 }
 
 static void on_leave(struct node *n, const char *server, const struct wire_link_leave *m)
@@ -106,28 +99,40 @@ static void on_leave(struct node *n, const char *server, const struct wire_link_
     char reason[ROOM_REASON_MAX + 1] = "left";
     if (m->reason.len)
         snprintf(reason, sizeof(reason), "%.*s", (int)m->reason.len, m->reason.data);
+    if (strcmp(reason, "reconnect") == 0 && (member->resumes || keep_room(n, member->room.s))) { /* he is on his way to another node */
+        uint64_t who = member->who;
+        (void)host_hold(n->host, member->room.s, who, n->now);
+        seat_drop(n, who);
+        return;
+    }
     seat_gone(n, member, reason);
+}
+
+void relay_send_refused(struct node *n, const char *server, const struct id *session, const struct id *room, int64_t number,
+                        int code)
+{
+    struct wire_link_error e = {.session = *session, .room = *room, .code = wire_str(room_error_name(code)),
+                                .message = wire_str(room_error_text(code)), .n = number, .has_n = true};
+    link_send(n, server, WIRE_OP_LINK_ERROR, &e);
 }
 
 static void on_send(struct node *n, const char *server, const struct wire_link_send *m)
 {
     struct member *member = seat_remote(n, m->session.s, m->room.s);
     int code = ROOM_E_NOT_FOUND;
-    const struct room *room = host_find(n->host, m->room.s);
-    struct wire_link_sent sent = {.session = m->session, .room = m->room, .n = m->n, .number = m->number,
-                                  .has_number = m->has_number,
-                                  .epoch = room ? (int64_t)host_room_epoch(room) : 0};
-    buf_reset(&n->state_out);
-    if (member && strcmp(member->server.s, server) == 0)
-        code = host_message(n->host, m->room.s, member->who, m->data.data, m->data.len, n->now, &n->state_out);
-    if (code) {
-        struct wire_link_error e = {.session = m->session, .room = m->room, .code = wire_str(room_error_name(code)),
-                                    .message = wire_str(room_error_text(code)), .n = m->n, .has_n = true};
-        link_send(n, server, WIRE_OP_LINK_ERROR, &e);
-        return;
+    if (member && strcmp(member->server.s, server) == 0) {
+        uint64_t who = member->who;
+        if (m->has_number)
+            member->number = m->number;
+        /* Once one was refused for a while, those after it wait for it: the gateway sends all of them again. */
+        code = member->refused ? ROOM_E_UNAVAILABLE
+                               : host_message(n->host, m->room.s, who, m->n, m->data.data, m->data.len, n->now);
+        member = umap_get(&n->members, who);
+        if (member)
+            member->refused = code == ROOM_E_UNAVAILABLE && keep_room(n, m->room.s);
     }
-    sent.result = (struct wire_raw){n->state_out.data, (uint32_t)n->state_out.len};
-    link_send(n, server, WIRE_OP_LINK_SENT, &sent);
+    if (code)
+        relay_send_refused(n, server, &m->session, &m->room, m->n, code);
 }
 
 static void on_joined(struct node *n, const char *server, const struct wire_link_joined *m)
@@ -157,51 +162,126 @@ static void on_left(struct node *n, const char *server, const struct wire_link_l
         session_place_drop(n, p, reason, true);
 }
 
+/* The place has left the server that answers: its next owner was asked the same, or will be, and that one's answer counts. */
+static bool asked_elsewhere(const struct session *s, const struct id *room)
+{
+    const struct place *p = s->places;
+    while (p && strcmp(p->room.s, room->s) != 0)
+        p = p->next;
+    return p != NULL;
+}
+
 static void on_sent(struct node *n, const char *server, const struct wire_link_sent *m)
 {
     struct session *s = map_get(&n->by_session, m->session.s);
     struct place *p = relay_place(n, server, &m->session, &m->room);
-    if (!s || (p && (uint64_t)m->epoch < p->epoch) || (!p && !m->has_number))
+    if (!s || (p && (uint64_t)m->epoch < p->epoch) ||
+        (!p && (!m->has_number || asked_elsewhere(s, &m->room))))
         return;
+    if (p && !sends_answered(n, p, m->n))
+        return; /* by a former owner already */
     /* Without a place: what was sent is what ended the seat, and was applied all the same. */
     struct wire_frame_sent f = {.room = m->has_number ? m->number : p->number, .n = m->n, .epoch = m->epoch,
                                 .result = m->result};
     session_send(n, s, WIRE_OP_SENT, &f);
 }
 
+/* Who waits for the room gets its whole state first: of what it says to the others here he might have missed a part. */
+static bool hears(const struct place *p, const struct wire_link_message *m)
+{
+    return p->joined && !p->away && (uint64_t)m->epoch >= p->epoch;
+}
+
 static void on_message(struct node *n, const char *server, const struct wire_link_message *m)
 {
-    const char *from = m->from.s[0] ? m->from.s : NULL;
-    buf_reset(&n->tail_json);
+    struct speech said = {.from = m->from.s[0] ? m->from.s : NULL, .data = m->data, .push = m->push};
     if (m->session.s[0]) {
         struct place *p = relay_place(n, server, &m->session, &m->room);
-        if (p && p->joined && (uint64_t)m->epoch >= p->epoch)
-            session_message(n, p, from, m->data, &n->tail_json);
+        if (p && hears(p, m))
+            session_message(n, p, &said);
+        session_said(n, &said);
         return;
     }
     struct relayed *r = map_get(&n->relayed, m->room.s);
     for (struct place *p = r ? r->first : NULL; p; p = p->room_next) {
-        if (!p->joined || (uint64_t)m->epoch < p->epoch || strcmp(p->server.s, server) != 0 ||
+        if (!hears(p, m) || strcmp(p->server.s, server) != 0 ||
             (m->except.s[0] && strcmp(m->except.s, p->session->id.s) == 0))
             continue;
-        session_message(n, p, from, m->data, &n->tail_json);
+        session_message(n, p, &said);
     }
+    session_said(n, &said);
 }
 
 static void on_error(struct node *n, const char *server, const struct wire_link_error *m)
 {
     struct session *s = map_get(&n->by_session, m->session.s);
     struct place *p = m->room.s[0] ? relay_place(n, server, &m->session, &m->room) : NULL;
+    char word[40];
     if (!s)
         return;
+    snprintf(word, sizeof(word), "%.*s", (int)m->code.len, m->code.data);
+    int code = room_error_from_name(word);
+    if (m->has_request && p && p->away) {
+        if (code == ROOM_E_NOT_FOUND)
+            session_place_drop(n, p, "seat_lost", true);
+        return; /* not yet: it is asked again */
+    }
     if (m->has_request && (!p || p->joined || p->number != m->request))
         return; /* of a join that was given up: the player has been told */
+    if (m->has_n && p && (code == ROOM_E_UNAVAILABLE || code == ROOM_E_NOT_FOUND) && (p->away || attach_wait(n, p, true)))
+        return; /* the room is between two owners, or does not know us any more */
+    if (m->has_n && !p && asked_elsewhere(s, &m->room))
+        return;
+    if (m->has_n && p && !sends_answered(n, p, m->n))
+        return;
     struct wire_frame_error e = {.has_id = m->has_request, .code = m->code, .message = m->message, .n = m->n,
                                  .has_n = m->has_n};
     e.id = m->has_request ? p->request : 0;
     session_send(n, s, WIRE_OP_ERROR, &e);
     if (m->has_request)
         session_place_drop(n, p, "refused", false);
+}
+
+static void refuse_attach(struct node *n, const char *server, const struct wire_link_attach *m, int code)
+{
+    struct wire_link_error e = {.session = m->session, .request = m->request, .has_request = true, .room = m->room,
+                                .code = wire_str(room_error_name(code)), .message = wire_str(room_error_text(code))};
+    link_send(n, server, WIRE_OP_LINK_ERROR, &e);
+}
+
+/* As the owner: a player whose former link, or former owner, is gone. */
+static void on_attach(struct node *n, const char *server, const struct wire_link_attach *m)
+{
+    const struct room *room = host_find(n->host, m->room.s);
+    const struct member *old = seat_remote(n, m->session.s, m->room.s);
+    const struct session *here = map_get(&n->by_session, m->session.s);
+    uint64_t former = old ? old->who : 0, newest = here ? here->claim : old ? old->claim : 0;
+    if (m->has_claim && (uint64_t)m->claim < newest) { /* another gateway has the player since */
+        refuse_attach(n, server, m, ROOM_E_NOT_FOUND);
+        return;
+    }
+    seat_drop(n, former);
+    struct member *member = room && core_may_serve(n->core) ? seat_add(n, NULL, server, m->session.s, m->room.s) : NULL;
+    uint64_t who = member ? member->who : 0;
+    int code = ROOM_E_UNAVAILABLE;
+    if (member) {
+        member->number = m->request;
+        member->claim = m->has_claim ? (uint64_t)m->claim : 0;
+        member->resumes = m->resumes;
+        code = host_attach(n->host, m->room.s, m->player.s, m->session.s, who, n->now);
+    }
+    if (code == 0)
+        return; /* the host says when */
+    seat_drop(n, who);
+    (void)host_hold(n->host, m->room.s, former, n->now); /* it asks again, or the seat ends by itself */
+    refuse_attach(n, server, m, code);
+}
+
+static void on_attached(struct node *n, const char *server, const struct wire_link_attached *m)
+{
+    struct place *p = relay_place(n, server, &m->session, &m->room);
+    if (p && p->joined && p->number == m->request && (uint64_t)m->epoch >= p->epoch)
+        attach_done(n, p, (uint64_t)m->epoch, m->state);
 }
 
 void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t len)
@@ -215,9 +295,11 @@ void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t
         struct wire_link_sent sent;
         struct wire_link_message message;
         struct wire_link_error error;
+        struct wire_link_attach attach;
+        struct wire_link_attached attached;
     } m;
     int op = wire_peek_op(data, len);
-    const struct codec_message *t = op >= WIRE_OP_LINK_JOIN && op <= WIRE_OP_LINK_ERROR ? codec_by_op(op) : NULL;
+    const struct codec_message *t = op >= WIRE_OP_LINK_JOIN && op <= WIRE_OP_LINK_ATTACHED ? codec_by_op(op) : NULL;
     if (!t || codec_unpack(t, &m, data, len, NULL)) {
         n->stats.bad_frames++;
         return;
@@ -231,6 +313,8 @@ void relay_frame(struct node *n, const char *server, const uint8_t *data, size_t
     case WIRE_OP_LINK_SENT:    on_sent(n, server, &m.sent); return;
     case WIRE_OP_LINK_MESSAGE: on_message(n, server, &m.message); return;
     case WIRE_OP_LINK_ERROR:   on_error(n, server, &m.error); return;
+    case WIRE_OP_LINK_ATTACH:  on_attach(n, server, &m.attach); return;
+    case WIRE_OP_LINK_ATTACHED: on_attached(n, server, &m.attached); return;
     }
 }
 
@@ -241,7 +325,7 @@ void relay_server_gone(struct node *n, const char *server, const char *reason)
         struct session *s = it.value;
         for (struct place *p = s->places, *next; p; p = next) {
             next = p->next;
-            if (p->relayed && strcmp(p->server.s, server) == 0)
+            if (p->relayed && strcmp(p->server.s, server) == 0 && !attach_wait(n, p, false))
                 session_place_drop(n, p, reason, true);
         }
     }
@@ -259,5 +343,25 @@ void relay_room_gone(struct node *n, const char *room, const char *server, const
         struct wire_link_leave leave = {.session = p->session->id, .room = p->room, .reason = wire_str(reason)};
         link_send(n, server, WIRE_OP_LINK_LEAVE, &leave); /* if the room lives after all, its seat must not stay taken */
         session_place_drop(n, p, reason, true);
+    }
+}
+
+/* Joins over a link that nobody answered. */
+void relay_tick(struct node *n)
+{
+    for (struct map_iter it = map_first(&n->relayed); it.value; map_next(&it)) {
+        struct relayed *r = it.value;
+        for (struct place *p = r->first, *next; p; p = next) {
+            next = p->room_next;
+            if (p->joined || !mono_reached(n->now, p->deadline))
+                continue;
+            bool last = p == r->first && !next;
+            struct wire_link_leave m = {.session = p->session->id, .room = p->room, .reason = wire_str("timeout")};
+            link_send(n, p->server.s, WIRE_OP_LINK_LEAVE, &m);
+            session_error(n, p->session, p->request, ROOM_E_TIMEOUT, "the room's server did not answer; join again");
+            session_place_drop(n, p, "timeout", false);
+            if (last)
+                break; /* the list is gone with its last place */
+        }
     }
 }

@@ -87,8 +87,12 @@ void seat_gateway_gone(struct node *n, const char *server, const char *reason)
         }
         for (size_t i = 0; i < count; i++) {
             const struct member *m = umap_get(&n->members, gone[i]);
-            if (m)
+            if (m && (m->resumes || keep_room(n, m->room.s))) {
+                (void)host_hold(n->host, m->room.s, gone[i], n->now);
+                seat_drop(n, gone[i]);
+            } else if (m) {
                 seat_gone(n, m, reason);
+            }
         }
     } while (it.value);
 }
@@ -107,8 +111,9 @@ static void message(void *arg, const struct room *room, uint64_t who, const char
     struct node *n = arg;
     struct member *m = umap_get(&n->members, who);
     if (m && m->place) {
-        buf_reset(&n->tail_json);
-        session_message(n, m->place, NULL, (struct wire_raw){data, (uint32_t)len}, &n->tail_json);
+        struct speech said = {.data = {data, (uint32_t)len}};
+        session_message(n, m->place, &said);
+        session_said(n, &said);
     } else if (m) {
         struct wire_link_message lm = link_message(room, NULL, data, len);
         lm.session = m->session;
@@ -116,24 +121,25 @@ static void message(void *arg, const struct room *room, uint64_t who, const char
     }
 }
 
-static void broadcast(void *arg, const struct room *room, uint64_t except_who, const char *from, const void *data,
-                      size_t len)
+static unsigned tell_all(struct node *n, const struct room *room, uint64_t except_who, const char *from, const void *data,
+                         size_t len, bool push)
 {
-    struct node *n = arg;
-    struct wire_raw raw = {data, (uint32_t)len};
+    unsigned count = 0;
+    struct speech said = {.from = from, .data = {data, (uint32_t)len}, .push = push};
     struct member *except = umap_get(&n->members, except_who);
     struct wire_link_message lm = link_message(room, from, data, len);
+    lm.push = push;
     const void *cursor = NULL;
     struct host_member hm;
     n->marker++;
-    buf_reset(&n->tail_json);
     while (host_room_member(room, &cursor, &hm)) {
         struct member *m = umap_get(&n->members, hm.who);
         if (!m)
             continue;
+        count++;
         if (m->place) {
             if (m != except)
-                session_message(n, m->place, from, raw, &n->tail_json);
+                session_message(n, m->place, &said);
             continue;
         }
         struct link *l = map_get(&n->links, m->server.s);
@@ -143,6 +149,70 @@ static void broadcast(void *arg, const struct room *room, uint64_t except_who, c
         bool there = except && !except->place && strcmp(except->server.s, m->server.s) == 0;
         lm.except = there ? except->session : (struct id){{0}};
         link_send(n, m->server.s, WIRE_OP_LINK_MESSAGE, &lm);
+    }
+    session_said(n, &said);
+    return count;
+}
+
+static void broadcast(void *arg, const struct room *room, uint64_t except_who, const char *from, const void *data,
+                      size_t len)
+{
+    (void)tell_all(arg, room, except_who, from, data, len, false);
+}
+
+unsigned seat_push(struct node *n, const struct room *room, const void *data, size_t len)
+{
+    return tell_all(n, room, 0, NULL, data, len, true);
+}
+
+static void joined(void *arg, const struct room *room, uint64_t who, const char *player, const void *state, size_t len)
+{
+    struct node *n = arg;
+    struct member *m = umap_get(&n->members, who);
+    struct wire_raw raw = {state, (uint32_t)len};
+    if (!m)
+        return;
+    if (m->place) {
+        n->stats.joins_local++;
+        session_joined(n, m->place, m->place->request, host_room_players(room), host_room_max_players(room), raw);
+    } else {
+        struct wire_link_joined j = {.session = m->session, .request = m->number, .room = m->room,
+                                     .type = host_room_type(room)->name, .epoch = (int64_t)host_room_epoch(room),
+                                     .players = host_room_players(room), .max_players = host_room_max_players(room),
+                                     .state = raw};
+        link_send(n, m->server.s, WIRE_OP_LINK_JOINED, &j);
+    }
+    registry_player_event(n, true, player, room, NULL);
+}
+
+static void sent(void *arg, const struct room *room, uint64_t who, const char *player, int64_t number, int code,
+                 const void *result, size_t len)
+{
+    struct node *n = arg;
+    struct member *m = umap_get(&n->members, who);
+    struct wire_raw raw = {result, (uint32_t)len};
+    if (m && m->place) {
+        sends_result(n, m->place, number, code, raw);
+    } else if (m && code) {
+        relay_send_refused(n, m->server.s, &m->session, &m->room, number, code);
+    } else if (m) {
+        struct wire_link_sent s = {.session = m->session, .room = m->room, .n = number, .number = m->number,
+                                   .has_number = true, .epoch = (int64_t)host_room_epoch(room), .result = raw};
+        link_send(n, m->server.s, WIRE_OP_LINK_SENT, &s);
+    }
+}
+
+static void attached(void *arg, const struct room *room, uint64_t who, const char *player, const void *state, size_t len)
+{
+    struct node *n = arg;
+    struct member *m = umap_get(&n->members, who);
+    struct wire_raw raw = {state, (uint32_t)len};
+    if (m && m->place) {
+        attach_seated(n, m, host_room_epoch(room), raw);
+    } else if (m) {
+        struct wire_link_attached a = {.session = m->session, .room = m->room, .request = m->number,
+                                       .epoch = (int64_t)host_room_epoch(room), .state = raw};
+        link_send(n, m->server.s, WIRE_OP_LINK_ATTACHED, &a);
     }
 }
 
@@ -173,9 +243,25 @@ static void changed(void *arg, const struct room *room)
     q->ev.room = &q->room;
 }
 
+static void image(void *arg, const struct room *room, uint64_t version, uint64_t position, const void *data, size_t len)
+{
+    keep_image(arg, room, version, position, data, len);
+}
+
+static void append(void *arg, const struct room *room, uint64_t number, const void *data, size_t len)
+{
+    append_batch(arg, host_room_id(room), host_room_epoch(room), number, data, len);
+}
+
 static void ended(void *arg, const char *room_id, const char *reason)
 {
     struct node *n = arg;
+    const struct journal *j = map_get(&n->journals, room_id);
+    if (j)
+        append_ended(n, room_id, j->last);
+    append_close(n, room_id);
+    talk_close(n, room_id);
+    keep_remove(n, room_id);
     struct queued *q = step_event(n, CORE_EV_ROOM_ENDED);
     if (!q)
         return;
@@ -185,4 +271,5 @@ static void ended(void *arg, const char *room_id, const char *reason)
     q->ev.reason = q->reason;
 }
 
-const struct host_out seat_host_out = {message, broadcast, left, changed, ended};
+const struct host_out seat_host_out = {message, broadcast, joined, sent, attached, left, changed, ended, image, append,
+                                       talk_answered, talk_tell, talk_lock, talk_ask, hear_topics};

@@ -70,6 +70,8 @@ static void room_start(struct node *n, const struct core_fx *fx)
     struct core_answer answer = {.room = info->id, .type = info->type};
     answer.code = host_start(n->host, &start, n->now, &detail);
     bool runs = answer.code == 0;
+    if (runs && (!keep_add(n, host_find(n->host, info->id.s)) || !talk_open(n, info->id.s)))
+        answer.code = ROOM_E_NO_MEMORY;
     if (answer.code == 0 && fx->call.player.s[0]) {
         struct core_call reserve = {.kind = CORE_CALL_RESERVE, .room = info->id, .player = fx->call.player};
         call_reserve(n, &reserve, &answer);
@@ -91,12 +93,25 @@ static void room_start(struct node *n, const struct core_fx *fx)
         host_stop(n->host, info->id.s, "create_failed", n->now);
 }
 
+/* Not ours any more. What outlives its owner goes on elsewhere, and its players with it. */
+static void room_drop(struct node *n, const struct core_fx *fx)
+{
+    revive_drop(n, fx->room.s);
+    bool moved = strcmp(fx->reason, "moved") == 0;
+    if (moved)
+        fault_point("move_committed");
+    if (moved || keep_room(n, fx->room.s) || map_get(&n->journals, fx->room.s))
+        node_unhost(n, fx->room.s, moved);
+    else
+        host_stop(n->host, fx->room.s, fx->reason, n->now);
+}
+
 static void listen_on(struct node *n, bool on)
 {
     static const struct {
         uint32_t sub;
         const char *verb;
-    } subs[] = {{SUB_PING, "ping"}, {SUB_RPC, "rpc"}, {SUB_RELAY, "relay"}, {SUB_CTL, "ctl"}};
+    } subs[] = {{SUB_PING, "ping"}, {SUB_RPC, "rpc"}, {SUB_RELAY, "relay"}, {SUB_CTL, "ctl"}, {SUB_SVC, "svc"}};
     for (size_t i = 0; i < sizeof(subs) / sizeof(subs[0]); i++) {
         char subject[SUBJECT_SIZE];
         subject_server(subject, core_self(n->core)->id.s, subs[i].verb);
@@ -104,6 +119,7 @@ static void listen_on(struct node *n, bool on)
         if (rc && n->config.log)
             LOG_ERR("cannot subscribe", "subject=%s err=%s", subject, room_error_name(rc));
     }
+    push_listen(n, on);
     n->listening = on;
 }
 
@@ -125,7 +141,9 @@ static void self_fx(struct node *n, const struct core_fx *fx)
         registry_server_event(n, true, &fx->server_entry, NULL);
         if (n->config.log)
             LOG_INF("in the registry", "boot=%s", fx->server_entry.boot);
-        n->out.ready(n->out.arg);
+        presence_verify(n); /* after a fence: others may have taken players over, and it was not said that we are reached again */
+        if (revoked_ready(n))
+            n->out.ready(n->out.arg);
         return;
     case CORE_FX_FENCED:
         if (n->config.log)
@@ -136,6 +154,9 @@ static void self_fx(struct node *n, const struct core_fx *fx)
         return;
     case CORE_FX_ISOLATED:
     case CORE_FX_REACHED:
+        attach_isolated(n, fx->kind == CORE_FX_ISOLATED);
+        if (fx->kind == CORE_FX_REACHED)
+            presence_verify(n);
         if (n->config.log)
             LOG_WRN(fx->kind == CORE_FX_ISOLATED ? "isolated" : "reached again", "rooms=%u",
                     host_room_count(n->host));
@@ -145,6 +166,41 @@ static void self_fx(struct node *n, const struct core_fx *fx)
         return;
     default:
         over(n, ROOM_E_OK, "stopped");
+        return;
+    }
+}
+
+static void room_fx(struct node *n, const struct core_fx *fx)
+{
+    switch (fx->kind) {
+    case CORE_FX_ROOM_START:
+        room_start(n, fx);
+        return;
+    case CORE_FX_ROOM_RESTORE:
+        revive_start(n, &fx->room_entry);
+        return;
+    case CORE_FX_ROOM_RELEASE:
+        keep_release(n, fx->room.s, fx->token, fx->reason);
+        return;
+    case CORE_FX_ROOM_KEEP:
+        keep_stay(n, fx->room.s);
+        return;
+    case CORE_FX_ROOM_DROP:
+        room_drop(n, fx);
+        return;
+    case CORE_FX_MIGRATED:
+        fault_point("takeover_running");
+        registry_room_migrated(n, &fx->room_entry, fx->server.s, fx->reason);
+        return;
+    case CORE_FX_PARKED:
+        if (n->config.log)
+            LOG_ERR("room parked: it could not be brought back", "room=%s type=%s owner=%s reason=%s", fx->room_entry.id.s,
+                    fx->room_entry.type.s, fx->room_entry.owner.s, fx->reason ? fx->reason : "");
+        return;
+    default: /* created, updated, disposed */
+        registry_room_event(n, fx->kind, &fx->room_entry, fx->reason);
+        if (fx->kind == CORE_FX_DISPOSED && fx->room_entry.durability != ROOM_DURABILITY_NONE)
+            keep_forget(n, fx->room_entry.id.s, fx->room_entry.epoch);
         return;
     }
 }
@@ -166,15 +222,19 @@ static void perform(struct node *n, const struct core_fx *fx)
         step_answer(n, fx->req, &fx->answer);
         return;
     case CORE_FX_ROOM_START:
-        room_start(n, fx);
-        return;
+    case CORE_FX_ROOM_RESTORE:
+    case CORE_FX_ROOM_RELEASE:
+    case CORE_FX_ROOM_KEEP:
     case CORE_FX_ROOM_DROP:
-        host_stop(n->host, fx->room.s, fx->reason, n->now);
-        return;
+    case CORE_FX_MIGRATED:
+    case CORE_FX_PARKED:
     case CORE_FX_CREATED:
     case CORE_FX_UPDATED:
     case CORE_FX_DISPOSED:
-        registry_room_event(n, fx->kind, &fx->room_entry, fx->reason);
+        room_fx(n, fx);
+        return;
+    case CORE_FX_DRAINING:
+        registry_draining_event(n, &fx->server_entry);
         return;
     case CORE_FX_OFFLINE:
         registry_server_event(n, false, &fx->server_entry, fx->reason);
@@ -203,8 +263,12 @@ void step_answer(struct node *n, uint64_t req, const struct core_answer *answer)
     struct request *r = umap_del(&n->requests, req);
     if (!r)
         return;
-    if (r->session)
-        session_join_result(n, req, r, answer);
+    if (r->match.s[0])
+        pair_seated(n, &r->match, answer);
+    else if (r->session)
+        frames_join_result(n, req, r, answer);
+    else if (r->reply && r->ctl)
+        ctl_moved(n, r->reply, answer);
     else if (r->reply)
         call_reply(n, r->reply, answer);
     else {

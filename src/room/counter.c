@@ -40,12 +40,6 @@ static int read_add(const void *data, size_t len, int64_t *out)
     return 0;
 }
 
-static int counter_state(struct room *room, const char *player)
-{
-    uint8_t value[VALUE_BYTES];
-    return room_reply(room, value, value_of(room, value));
-}
-
 static int counter_message(struct room *room, const char *player, const void *data, size_t len)
 {
     uint8_t text[VALUE_BYTES];
@@ -67,6 +61,37 @@ static int counter_message(struct room *room, const char *player, const void *da
     return 0;
 }
 
+static int counter_event(struct room *room, const struct room_event *event)
+{
+    bool message = event->kind == ROOM_EVENT_SEND || event->kind == ROOM_EVENT_TELL;
+    return message ? counter_message(room, NULL, event->data, event->len) : 0;
+}
+
+static int counter_save(struct room *room)
+{
+    uint8_t value[VALUE_BYTES];
+    return room_reply(room, value, value_of(room, value));
+}
+
+static int counter_state(struct room *room, const char *player)
+{
+    return counter_save(room);
+}
+
+static int counter_restore(struct room *room, const void *state, size_t len)
+{
+    struct mp_read r;
+    struct mp_token map, key, n;
+    mp_read_init(&r, state, len);
+    if (mp_next(&r, &map, NULL) != 0 || map.type != MP_MAP || map.count != 1 || mp_next(&r, &key, NULL) != 0 ||
+        mp_next(&r, &n, NULL) != 0 || n.type != MP_INT)
+        return ROOM_E_BAD_FRAME;
+    int rc = counter_create(room, NULL, 0);
+    if (rc == 0)
+        *(int64_t *)room_user(room) = n.i;
+    return rc;
+}
+
 static void counter_dispose(struct room *room)
 {
     room_free(room, room_user(room), sizeof(int64_t));
@@ -82,4 +107,7 @@ const struct room_type counter_type = {
     .message = counter_message,
     .state = counter_state,
     .dispose = counter_dispose,
+    .save = counter_save,
+    .restore = counter_restore,
+    .event = counter_event,
 };

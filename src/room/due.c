@@ -80,6 +80,8 @@ static void earlier(bool *any, struct mono *due, struct mono t)
 
 static bool next_of(const struct room *r, struct mono *due)
 {
+    if (!r->running || r->frozen || r->ending)
+        return false;
     bool any = seats_next_expiry(&r->seats, due);
     if (r->def->tick_ms && r->def->impl->tick)
         earlier(&any, due, r->next_tick);

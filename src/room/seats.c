@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "base/id.h"
-
 enum { FIRST_BUCKETS = 4 };
 
 static void check(const struct seats *s)
@@ -22,9 +20,9 @@ static size_t buckets_size(uint32_t n)
     return 2 * (size_t)n * sizeof(struct seat *);
 }
 
-void seats_init(struct seats *s, const struct alloc *alloc, unsigned max)
+void seats_init(struct seats *s, const struct alloc *alloc, const struct alloc *answers, unsigned max)
 {
-    *s = (struct seats){.alloc = alloc, .max = max};
+    *s = (struct seats){.alloc = alloc, .answers = answers, .max = max};
 }
 
 static void drop_buckets(struct seats *s)
@@ -38,6 +36,8 @@ void seats_deinit(struct seats *s)
 {
     while (s->head)
         seats_drop(s, s->head);
+    while (s->gone)
+        seats_bury(s, s->gone);
     drop_buckets(s);
 }
 
@@ -149,6 +149,28 @@ static void give_ticket(struct seats *s, struct seat *seat, const uint8_t *secre
     s->ticket_tail = seat;
 }
 
+static void append(struct seats *s, struct seat *seat)
+{
+    seat->prev = s->tail;
+    seat->next = NULL;
+    *(s->tail ? &s->tail->next : &s->head) = seat;
+    s->tail = seat;
+}
+
+static void unlink_seat(struct seats *s, struct seat *seat)
+{
+    *(seat->prev ? &seat->prev->next : &s->head) = seat->next;
+    *(seat->next ? &seat->next->prev : &s->tail) = seat->prev;
+}
+
+static struct seat *make(struct seats *s, const char *player)
+{
+    struct seat *seat = alloc_get(s->alloc, seat_size(player));
+    if (seat)
+        memcpy(seat->player, player, strlen(player) + 1);
+    return seat;
+}
+
 /* A new reserved seat without a ticket. */
 static int add(struct seats *s, const char *player, bool locked, struct seat **out)
 {
@@ -158,14 +180,11 @@ static int add(struct seats *s, const char *player, bool locked, struct seat **o
         return ROOM_E_ROOM_FULL;
     if (!grow(s))
         return ROOM_E_NO_MEMORY;
-    struct seat *seat = alloc_get(s->alloc, seat_size(player));
+    struct seat *seat = make(s, player);
     if (!seat)
         return ROOM_E_NO_MEMORY;
-    memcpy(seat->player, player, strlen(player) + 1);
     seat->hash = (uint32_t)id_hash(player, 0);
-    seat->prev = s->tail;
-    *(s->tail ? &s->tail->next : &s->head) = seat;
-    s->tail = seat;
+    append(s, seat);
     chain_player(s, seat);
     s->reserved++;
     s->version++;
@@ -208,58 +227,168 @@ int seats_claim(struct seats *s, const char *player, const char *ticket, bool lo
         return add(s, player, locked, out);
     } else if (seat->who) {
         return ROOM_E_ALREADY;
-    } else if (locked) {
+    } else if (locked && !seat->taken) {
         return ROOM_E_ROOM_LOCKED;
     }
-    if (!seat->who)
+    if (!seat->taken)
         seats_void(s, seat);
     *out = seat;
     return 0;
 }
 
-uint64_t seats_seat(struct seats *s, struct seat *seat, uint64_t who)
+/* A seat becomes taken, and the last of those that are. */
+static void take(struct seats *s, struct seat *seat)
+{
+    unlink_seat(s, seat);
+    append(s, seat);
+    seat->taken = true;
+    s->reserved--;
+    s->taken++;
+}
+
+static void unhold(struct seats *s, struct seat *seat)
+{
+    if (!seat->ends)
+        return;
+    *(seat->held_prev ? &seat->held_prev->held_next : &s->held_head) = seat->held_next;
+    *(seat->held_next ? &seat->held_next->held_prev : &s->held_tail) = seat->held_prev;
+    seat->held_prev = seat->held_next = NULL;
+    seat->ends = false;
+}
+
+void seats_rename(struct seats *s, struct seat *seat, const char *session)
+{
+    if (*session && strcmp(seat->session.s, session) == 0)
+        return;
+    replies_clear(&seat->replies, s->answers);
+    id_set(&seat->session, session);
+}
+
+uint64_t seats_seat(struct seats *s, struct seat *seat, uint64_t who, const char *session)
 {
     uint64_t former = seat->who;
     ASSERT(who && !seats_by_who(s, who));
-    if (former) {
+    if (former)
         unchain_who(s, seat);
-    } else {
-        s->reserved--;
-        s->taken++;
-    }
+    if (!seat->taken)
+        take(s, seat);
+    unhold(s, seat);
     seats_void(s, seat);
     seat->who = who;
     chain_who(s, seat);
+    seats_rename(s, seat, session ? session : "");
     s->version++;
     check(s);
     return former;
 }
 
-void seats_drop(struct seats *s, struct seat *seat)
+int seats_restore(struct seats *s, const char *player, const char *session, struct seat **out)
+{
+    struct seat *seat;
+    int rc = seats_by_player(s, player) ? ROOM_E_ALREADY : add(s, player, false, &seat);
+    if (rc)
+        return rc;
+    take(s, seat);
+    id_set(&seat->session, session);
+    *out = seat;
+    return 0;
+}
+
+void seats_hold(struct seats *s, struct seat *seat, struct mono until)
+{
+    ASSERT(seat->taken && !seat->ends);
+    if (seat->who)
+        unchain_who(s, seat);
+    seat->who = 0;
+    seat->held_until = until;
+    seat->ends = true;
+    seat->held_prev = s->held_tail;
+    *(s->held_tail ? &s->held_tail->held_next : &s->held_head) = seat;
+    s->held_tail = seat;
+    s->version++;
+}
+
+struct seat *seats_due_held(const struct seats *s, struct mono now)
+{
+    return s->held_head && mono_reached(now, s->held_head->held_until) ? s->held_head : NULL;
+}
+
+/* Out of all tables but `gone`. */
+static void end(struct seats *s, struct seat *seat)
 {
     seats_void(s, seat);
+    unhold(s, seat);
     unchain_player(s, seat);
-    if (seat->who) {
+    if (seat->who)
         unchain_who(s, seat);
+    if (seat->taken)
         s->taken--;
-    } else {
+    else
         s->reserved--;
-    }
-    *(seat->prev ? &seat->prev->next : &s->head) = seat->next;
-    *(seat->next ? &seat->next->prev : &s->tail) = seat->prev;
+    unlink_seat(s, seat);
     s->version++;
     check(s);
+    replies_clear(&seat->replies, s->answers);
     alloc_put_str(s->alloc, seat->kick);
-    alloc_put(s->alloc, seat, seat_size(seat->player));
+    seat->kick = NULL;
     if (!s->head)
         drop_buckets(s);
+}
+
+void seats_drop(struct seats *s, struct seat *seat)
+{
+    end(s, seat);
+    alloc_put(s->alloc, seat, seat_size(seat->player));
+}
+
+static void to_gone(struct seats *s, struct seat *seat)
+{
+    seat->gone = true;
+    seat->prev = NULL;
+    seat->next = s->gone;
+    if (s->gone)
+        s->gone->prev = seat;
+    s->gone = seat;
+}
+
+void seats_retire(struct seats *s, struct seat *seat)
+{
+    end(s, seat);
+    to_gone(s, seat);
+}
+
+bool seats_ghost(struct seats *s, const struct seat *of)
+{
+    struct seat *ghost = make(s, of->player);
+    if (!ghost)
+        return false;
+    ghost->who = of->who;
+    ghost->told = of->told;
+    to_gone(s, ghost);
+    return true;
+}
+
+struct seat *seats_gone_by_who(const struct seats *s, uint64_t who)
+{
+    struct seat *seat = s->gone;
+    while (seat && seat->who != who)
+        seat = seat->next;
+    return seat;
+}
+
+void seats_bury(struct seats *s, struct seat *gone)
+{
+    *(gone->prev ? &gone->prev->next : &s->gone) = gone->next;
+    if (gone->next)
+        gone->next->prev = gone->prev;
+    alloc_put(s->alloc, gone, seat_size(gone->player));
 }
 
 void seats_expire(struct seats *s, struct mono now)
 {
     struct seat *seat;
     while ((seat = s->ticket_head) && mono_reached(now, seat->expires)) {
-        if (seat->who)
+        if (seat->taken)
             seats_void(s, seat);
         else
             seats_drop(s, seat);
@@ -268,7 +397,10 @@ void seats_expire(struct seats *s, struct mono now)
 
 bool seats_next_expiry(const struct seats *s, struct mono *out)
 {
-    if (s->ticket_head)
-        *out = s->ticket_head->expires;
-    return s->ticket_head != NULL;
+    const struct seat *ticket = s->ticket_head, *held = s->held_head;
+    if (ticket)
+        *out = ticket->expires;
+    if (held && (!ticket || held->held_until.us < ticket->expires.us))
+        *out = held->held_until;
+    return ticket || held;
 }

@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "room/room.h"
+#include "room/journal.h"
 #include "wire/mp_read.h"
 
 static struct seat *seated(const struct room *r, const char *player)
 {
     struct seat *seat = player ? seats_by_player(&r->seats, player) : NULL;
-    return seat && seat->who && !seat->kicked ? seat : NULL;
+    return seat && seat->taken && !seat->kicked ? seat : NULL;
 }
 
 /* What links carry and every encoding can say: refused here, for players of this node and of others alike. */
@@ -26,22 +26,117 @@ static int check_data(const void *data, size_t len)
 
 int room_send(struct room *room, const char *player, const void *data, size_t len)
 {
-    const struct host_config *c = &room->host->config;
     struct seat *seat = seated(room, player);
     int rc = seat ? check_data(data, len) : ROOM_E_NOT_FOUND;
-    if (rc == 0)
-        c->out->message(c->out_arg, room, seat->who, seat->player, data, len);
+    if (rc == 0 && seat->who)
+        out_message(room, seat->who, seat->player, data, len);
     return rc;
 }
 
 int room_broadcast(struct room *room, const char *except, const char *from, const void *data, size_t len)
 {
-    const struct host_config *c = &room->host->config;
     struct seat *seat = seated(room, except);
     int rc = check_data(data, len);
     if (rc == 0 && room->seats.taken > (seat ? 1u : 0u))
-        c->out->broadcast(c->out_arg, room, seat ? seat->who : 0, from, data, len);
+        out_broadcast(room, seat ? seat->who : 0, from, data, len);
     return rc;
+}
+
+/* 0: it may ask the cluster for something. */
+static int may_ask(struct room *r, const char *about)
+{
+    if (!r->recording || !about || !id_valid(about))
+        return ROOM_E_INVALID;
+    return r->asks >= ROOM_ASKS_MAX ? ROOM_E_FULL : 0;
+}
+
+int room_tell(struct room *room, const char *other, const void *data, size_t len, uint64_t request)
+{
+    int rc = may_ask(room, other);
+    if (!rc)
+        rc = check_data(data, len);
+    if (rc)
+        return rc;
+    room->asks++;
+    out_tell(room, other, request, data, len);
+    return 0;
+}
+
+int room_tell_player(struct room *room, const char *player, const void *data, size_t len, uint64_t request)
+{
+    int rc = may_ask(room, player);
+    if (!rc)
+        rc = check_data(data, len);
+    if (rc)
+        return rc;
+    room->asks++;
+    out_ask(room, &(struct host_ask){HOST_ASK_PLAYER, player, request, data, len});
+    return 0;
+}
+
+int room_publish(struct room *room, const char *topic, const void *data, size_t len)
+{
+    int rc = topics_valid(topic, false) ? may_ask(room, room->id) : ROOM_E_INVALID;
+    if (!rc)
+        rc = check_data(data, len);
+    if (rc)
+        return rc;
+    room->asks++;
+    out_ask(room, &(struct host_ask){HOST_ASK_PUBLISH, topic, 0, data, len});
+    return 0;
+}
+
+static int ask_lock(struct room *r, enum lock_verb verb, const char *name, int64_t ttl_ms, int64_t wait_ms, uint64_t token,
+                    uint64_t request)
+{
+    struct host_lock_ask ask = {.verb = verb, .ttl_ms = ttl_ms, .wait_ms = wait_ms, .token = token, .request = request};
+    bool ttl_ok = verb == LOCK_RELEASE || (ttl_ms >= LOCK_TTL_MIN_MS && ttl_ms <= LOCK_TTL_MAX_MS);
+    int rc = may_ask(r, name);
+    if (!rc && (!ttl_ok || wait_ms < 0 || wait_ms > LOCK_WAIT_MAX_MS || (verb != LOCK_ACQUIRE && !token)))
+        rc = ROOM_E_INVALID;
+    if (rc)
+        return rc;
+    r->asks++;
+    id_set(&ask.name, name);
+    out_lock(r, &ask);
+    return 0;
+}
+
+int room_lock_acquire(struct room *room, const char *name, int64_t ttl_ms, int64_t wait_ms, uint64_t request)
+{
+    return ask_lock(room, LOCK_ACQUIRE, name, ttl_ms, wait_ms, 0, request);
+}
+
+int room_lock_renew(struct room *room, const char *name, uint64_t token, int64_t ttl_ms, uint64_t request)
+{
+    return ask_lock(room, LOCK_RENEW, name, ttl_ms, 0, token, request);
+}
+
+int room_lock_release(struct room *room, const char *name, uint64_t token, uint64_t request)
+{
+    return ask_lock(room, LOCK_RELEASE, name, 0, 0, token, request);
+}
+
+/* What the running callback has recorded: it goes into one batch with the result, and that must not grow too big. */
+static size_t recorded(const struct room *r)
+{
+    return r->journal && r->recording ? r->journal->open_changes : 0;
+}
+
+int room_record(struct room *room, const void *data, size_t len)
+{
+    const struct buf *reply = room->reply;
+    size_t result = reply ? reply->len - room->reply_at : 0;
+    if (!room->def->impl->apply)
+        return ROOM_E_UNSUPPORTED;
+    if (!room->recording)
+        return ROOM_E_INVALID;
+    int rc = check_data(data, len);
+    if (rc || !room->journal || !room->running)
+        return rc;
+    if (len > ROOM_DATA_MAX - result - recorded(room))
+        return ROOM_E_TOO_BIG;
+    return journal_change(room, data, len) ? 0 : ROOM_E_NO_MEMORY;
 }
 
 int room_reply(struct room *room, const void *data, size_t len)
@@ -49,7 +144,7 @@ int room_reply(struct room *room, const void *data, size_t len)
     struct buf *out = room->reply;
     if (!out)
         return ROOM_E_INVALID;
-    if (!room->reply_error && len > ROOM_DATA_MAX - (out->len - room->reply_at))
+    if (!room->reply_error && len > room->reply_max - (out->len - room->reply_at) - recorded(room))
         room->reply_error = ROOM_E_TOO_BIG;
     else if (!room->reply_error && !buf_write(out, data, len))
         room->reply_error = out->len > out->max || len > out->max - out->len ? ROOM_E_TOO_BIG : ROOM_E_NO_MEMORY;
@@ -169,14 +264,14 @@ unsigned room_max_players(const struct room *room)
 const char *room_player(const struct room *room, unsigned i)
 {
     for (const struct seat *seat = room->seats.head; seat; seat = seat->next)
-        if (seat->who && i-- == 0)
+        if (seat->taken && i-- == 0)
             return seat->player;
     return NULL;
 }
 
 int64_t room_now_ms(const struct room *room)
 {
-    return mono_diff_ms(room->started, room->host->now);
+    return room->running ? mono_diff_ms(room->started, room->host->now) : room->replay_ms;
 }
 
 uint64_t room_random(struct room *room, uint64_t n)

@@ -353,7 +353,13 @@ static int state_message(struct room *room, const char *player, const void *data
     return rc;
 }
 
-static int state_state(struct room *room, const char *player)
+static int state_event(struct room *room, const struct room_event *event)
+{
+    bool message = event->kind == ROOM_EVENT_SEND || event->kind == ROOM_EVENT_TELL;
+    return message ? state_message(room, NULL, event->data, event->len) : 0;
+}
+
+static int reply_document(struct room *room)
 {
     struct doc *d = room_user(room);
     uint8_t bytes[STATE_KEY_MAX + 16];
@@ -371,6 +377,28 @@ static int state_state(struct room *room, const char *player)
     return rc;
 }
 
+static int state_state(struct room *room, const char *player)
+{
+    return reply_document(room);
+}
+
+/* The same as a message that sets all of it, within the same limits. */
+static int state_restore(struct room *room, const void *state, size_t len)
+{
+    struct mp_read r;
+    struct mp_token map;
+    mp_read_init(&r, state, len);
+    if (mp_next(&r, &map, NULL) != 0 || map.type != MP_MAP)
+        return ROOM_E_BAD_FRAME;
+    int rc = state_create(room, NULL, 0);
+    if (rc)
+        return rc;
+    rc = set_pairs(room_user(room), r, map.count);
+    if (rc)
+        state_dispose(room);
+    return rc;
+}
+
 const struct room_type state_type = {
     .api_version = ROOM_TYPE_API_VERSION,
     .name = "state",
@@ -381,4 +409,7 @@ const struct room_type state_type = {
     .message = state_message,
     .state = state_state,
     .dispose = state_dispose,
+    .save = reply_document,
+    .restore = state_restore,
+    .event = state_event,
 };

@@ -61,11 +61,17 @@ static int add_entry(struct types *t, const struct room_type_def *def, void *lib
     return 0;
 }
 
+/* What is to survive its node must be able to save itself. */
+static bool can_last(const struct room_type_def *def)
+{
+    return def->durability == ROOM_DURABILITY_NONE || (def->impl->save && def->impl->restore);
+}
+
 /* `from` says where the type comes from, for the text. */
 static int define(const struct room_type *impl, const char *from, struct room_type_def *out, struct err_detail *detail)
 {
     /* The version comes first in every version: nothing else of a foreign struct may be looked at. */
-    if (impl->api_version != ROOM_TYPE_API_VERSION)
+    if (impl->api_version < ROOM_TYPE_API_OLDEST || impl->api_version > ROOM_TYPE_API_VERSION)
         return err_set(detail, ROOM_E_INVALID,
                        "cannot load room type '%s': it was built for version %u of room/room_type.h, this is version %u; "
                        "build it again",
@@ -88,6 +94,12 @@ static int define(const struct room_type *impl, const char *from, struct room_ty
     out->durability = impl->durability;
     out->private_room = impl->flags & ROOM_TYPE_PRIVATE;
     out->auto_dispose = impl->flags & ROOM_TYPE_AUTO_DISPOSE;
+    out->failover = true;
+    out->on_isolation = ON_ISOLATION_DEFAULT;
+    if (!can_last(out))
+        return err_set(detail, ROOM_E_INVALID,
+                       "cannot load room type '%s': its durability is %s, but it has not both save() and restore()", from,
+                       durabilities[out->durability]);
     return 0;
 }
 
@@ -143,6 +155,14 @@ static int read_durability(const char *text, enum room_durability *out, struct e
     return err_set(detail, ROOM_E_INVALID, "durability='%s' is none of none, snapshot, journal", text);
 }
 
+static int read_isolation(const char *text, enum on_isolation *out, struct err_detail *detail)
+{
+    if (strcmp(text, "freeze") != 0 && strcmp(text, "play") != 0)
+        return err_set(detail, ROOM_E_INVALID, "on_isolation='%s' is neither freeze nor play", text);
+    *out = *text == 'f' ? ON_ISOLATION_FREEZE : ON_ISOLATION_PLAY;
+    return 0;
+}
+
 static int read_option(struct room_type_def *def, char *option, struct err_detail *detail)
 {
     char *text = strchr(option, '=');
@@ -159,8 +179,13 @@ static int read_option(struct room_type_def *def, char *option, struct err_detai
         return read_bool(option, text, &def->private_room, detail);
     if (strcmp(option, "auto_dispose") == 0)
         return read_bool(option, text, &def->auto_dispose, detail);
+    if (strcmp(option, "failover") == 0)
+        return read_bool(option, text, &def->failover, detail);
+    if (strcmp(option, "on_isolation") == 0)
+        return read_isolation(text, &def->on_isolation, detail);
     return err_set(detail, ROOM_E_INVALID,
-                   "unknown option '%s'; known are max_players, tick_ms, durability, private, auto_dispose", option);
+                   "unknown option '%s'; known are max_players, tick_ms, durability, private, auto_dispose, failover, "
+                   "on_isolation", option);
 }
 
 /* `text` is the caller's copy and is cut up. */
@@ -183,6 +208,12 @@ static int variant(struct types *t, char *text, struct err_detail *detail)
         if (rc)
             return rc;
     }
+    if (!can_last(&def))
+        return err_set(detail, ROOM_E_INVALID, "durability='%s' is not for '%s', which cannot save its rooms",
+                       durabilities[def.durability], base);
+    if (def.durability == ROOM_DURABILITY_JOURNAL && def.on_isolation == ON_ISOLATION_PLAY)
+        return err_set(detail, ROOM_E_INVALID,
+                       "on_isolation='play' is not for journal rooms, which acknowledge nothing without NATS");
     if (!own || !own->builtin)
         return add_entry(t, &def, NULL, detail);
     own->def = def;

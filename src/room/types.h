@@ -18,14 +18,19 @@
 
 enum { TYPES_MAX = 256 };
 
+/* What rooms do while nobody can reach their node. By default those that keep nothing play on, and others stand still. */
+enum on_isolation { ON_ISOLATION_DEFAULT, ON_ISOLATION_FREEZE, ON_ISOLATION_PLAY };
+
 struct room_type_def {
     struct id name;
     const struct room_type *impl; /* the callbacks; its limits are overruled by those below */
     unsigned max_players;
     unsigned tick_ms;
-    enum room_durability durability; /* as declared; this version of the host gives ROOM_DURABILITY_NONE */
+    enum room_durability durability; /* other than none only if the type can save and restore itself */
     bool private_room;
     bool auto_dispose;
+    bool failover; /* when its node dies, another one may take a room of this type */
+    enum on_isolation on_isolation; /* never PLAY with a journal, which acknowledges nothing meanwhile */
 };
 
 struct types;
@@ -39,8 +44,9 @@ void types_destroy(struct types *t);
 MUST_USE int types_load(struct types *t, const char *path, struct err_detail *detail);
 
 /* Adds a variant: NAME=TYPE[,max_players=N][,tick_ms=N][,durability=none|snapshot|journal][,private=BOOL]
- * [,auto_dispose=BOOL] where TYPE is a type known already and BOOL is true or false. A variant may bear the name of the
- * built-in it changes (`relay=relay,max_players=4`) and then takes its place. INVALID, UNKNOWN_TYPE, EXISTS, FULL, NO_MEMORY. */
+ * [,auto_dispose=BOOL][,failover=BOOL][,on_isolation=freeze|play] where TYPE is a type known already and BOOL is true or
+ * false. A variant may bear the name of the built-in it changes (`relay=relay,max_players=4`) and then takes its place.
+ * INVALID, UNKNOWN_TYPE, EXISTS, FULL, NO_MEMORY. */
 MUST_USE int types_variant(struct types *t, const char *spec, struct err_detail *detail);
 
 /* Adds a type that is linked in. `impl` is borrowed until types_destroy(). Same errors as types_load(). */

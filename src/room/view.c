@@ -1,7 +1,9 @@
 /*
  * Reading the host: the functions of host.h that change nothing and may be used from inside host_out.
  */
-#include "room/room.h"
+#include "room/journal.h"
+
+#include <string.h>
 
 const struct room *host_find(const struct host *h, const char *id)
 {
@@ -70,8 +72,17 @@ bool host_room_private(const struct room *r)
 
 const char *host_room_durability(const struct room *r)
 {
-    (void)r;
-    return types_durability_name(ROOM_DURABILITY_NONE);
+    const struct host_config *c = &r->host->config;
+    enum room_durability most = c->journal ? ROOM_DURABILITY_JOURNAL : c->snapshots ? ROOM_DURABILITY_SNAPSHOT
+                                                                                    : ROOM_DURABILITY_NONE;
+    return types_durability_name(r->def->durability < most ? r->def->durability : most);
+}
+
+bool host_room_freezes(const struct room *r)
+{
+    if (r->def->on_isolation != ON_ISOLATION_DEFAULT)
+        return r->def->on_isolation == ON_ISOLATION_FREEZE;
+    return strcmp(host_room_durability(r), "none") != 0;
 }
 
 struct wall host_room_created(const struct room *r)
@@ -92,17 +103,25 @@ uint32_t host_room_metadata_version(const struct room *r)
 
 size_t host_room_bytes(const struct room *r)
 {
-    return sizeof(*r) + r->budget.used_bytes;
+    const struct journal *j = r->journal;
+    return sizeof(*r) + r->budget.used_bytes + (j ? sizeof(*j) + j->pending.cap + j->held_bytes + j->image.cap : 0);
 }
 
 bool host_room_member(const struct room *r, const void **cursor, struct host_member *out)
 {
     const struct seat *last = *cursor;
     const struct seat *seat = last ? last->next : r->seats.head;
-    while (seat && !seat->who)
-        seat = seat->next;
-    if (!seat)
-        return false;
+    bool gone = last && last->gone;
+    for (;; seat = seat->next) {
+        if (!seat && !gone) {
+            gone = true;
+            seat = r->seats.gone;
+        }
+        if (!seat)
+            return false;
+        if (seat->told || (seat->taken && !seat->who))
+            break;
+    }
     *cursor = seat;
     *out = (struct host_member){seat->who, seat->player};
     return true;
@@ -112,6 +131,21 @@ uint64_t host_room_who(const struct room *r, const char *player)
 {
     const struct seat *seat = seats_by_player(&r->seats, player);
     return seat ? seat->who : 0;
+}
+
+bool host_room_running(const struct room *r)
+{
+    return r->running && !r->ending;
+}
+
+bool host_room_unsaved(const struct room *r)
+{
+    return r->def->impl->save && r->changes != r->image_changes;
+}
+
+bool host_room_waits(const struct room *r)
+{
+    return journal_holds(r) || (r->journal && r->journal->imaging);
 }
 
 bool host_next_due(const struct host *h, struct mono *due)

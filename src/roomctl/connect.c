@@ -47,16 +47,23 @@ static json_t *entry_of(const char *key, const uint8_t *data, size_t len)
 
 static void on_entry(struct conn *c, const struct bus_event *ev)
 {
-    if (!ev->data)
+    if (!ev->data) {
         json_object_del(c->listing, ev->key);
-    else if (json_object_set_new(c->listing, ev->key, entry_of(ev->key, ev->data, ev->len)) != 0)
+        return;
+    }
+    json_t *entry = entry_of(ev->key, ev->data, ev->len);
+    if (c->with_revisions && entry)
+        json_object_set_new(entry, "revision", json_integer((json_int_t)ev->revision));
+    if (json_object_set_new(c->listing, ev->key, entry) != 0)
         c->out_of_memory = true;
 }
 
 static void on_done(struct conn *c, const struct bus_event *ev)
 {
     struct conn_answer *a = c->waiting;
-    if (!a || a->token != ev->token)
+    while (a && a->token != ev->token)
+        a = a->next;
+    if (!a)
         return;
     a->data = malloc(ev->len + 1);
     if (!a->data) {
@@ -169,29 +176,15 @@ void conn_answer_free(struct conn_answer *answer)
     answer->data = NULL;
 }
 
-static int await(struct conn *c, struct conn_answer *a, struct mono deadline, struct err_detail *detail)
-{
-    c->waiting = a;
-    while (!a->done && !mono_reached(time_mono_now(), mono_add_ms(deadline, GRACE_MS)))
-        conn_turn(c, 20);
-    c->waiting = NULL;
-    if (a->done && a->data)
-        return 0;
-    return a->done ? err_set(detail, ROOM_E_NO_MEMORY, "out of memory")
-                   : err_set(detail, ROOM_E_UNAVAILABLE, "no answer from the NATS connection");
-}
-
-/* What the bus says to a question: 0 once accepted, waiting for a lost connection up to the deadline. */
-static int ask(struct conn *c, struct conn_answer *a, const char *subject, const char *bucket, const char *text,
+int conn_begin(struct conn *c, struct conn_answer *a, conn_start *start, const void *arg, const char *name,
                struct err_detail *detail)
 {
     struct mono deadline = mono_add_ms(time_mono_now(), c->timeout_ms);
     int err;
     memset(a, 0, sizeof *a);
     a->token = ++c->tokens;
-    for (;;) {
-        err = bucket ? bus_kv_get(c->bus, a->token, bucket, subject, c->timeout_ms)
-                     : bus_request(c->bus, a->token, subject, text, strlen(text), c->timeout_ms);
+    for (;;) { /* a lost connection is waited for */
+        err = start(c, a->token, arg);
         if (err != ROOM_E_DISCONNECTED || mono_reached(time_mono_now(), deadline))
             break;
         conn_turn(c, 20);
@@ -199,23 +192,67 @@ static int ask(struct conn *c, struct conn_answer *a, const char *subject, const
     if (err == ROOM_E_DISCONNECTED)
         return err_set(detail, ROOM_E_UNAVAILABLE, "the connection to NATS is lost");
     if (err)
-        return err_set(detail, err, "cannot ask '%s': %s", subject, room_error_text(err));
-    return await(c, a, mono_add_ms(time_mono_now(), c->timeout_ms), detail);
+        return err_set(detail, err, "cannot ask '%s': %s", name, room_error_text(err));
+    a->due_us = mono_add_ms(time_mono_now(), c->timeout_ms + GRACE_MS).us;
+    a->next = c->waiting;
+    c->waiting = a;
+    return 0;
+}
+
+void conn_drop(struct conn *c, struct conn_answer *a)
+{
+    struct conn_answer **at = &c->waiting;
+    while (*at && *at != a)
+        at = &(*at)->next;
+    if (*at)
+        *at = a->next;
+    conn_answer_free(a);
+}
+
+int conn_end(struct conn *c, struct conn_answer *a, struct err_detail *detail)
+{
+    while (!a->done && !mono_reached(time_mono_now(), (struct mono){a->due_us}))
+        conn_turn(c, 20);
+    struct conn_answer answer = *a;
+    a->data = NULL;
+    conn_drop(c, a);
+    *a = answer;
+    if (a->done && a->data)
+        return 0;
+    return a->done ? err_set(detail, ROOM_E_NO_MEMORY, "out of memory")
+                   : err_set(detail, ROOM_E_UNAVAILABLE, "no answer from the NATS connection");
+}
+
+struct question {
+    const char *subject, *bucket, *text; /* bucket NULL: a request */
+};
+
+static int start_question(struct conn *c, uint64_t token, const void *arg)
+{
+    const struct question *q = arg;
+    return q->bucket ? bus_kv_get(c->bus, token, q->bucket, q->subject, c->timeout_ms)
+                     : bus_request(c->bus, token, q->subject, q->text, strlen(q->text), c->timeout_ms);
+}
+
+static int ask(struct conn *c, struct conn_answer *a, const struct question *q, struct err_detail *detail)
+{
+    int err = conn_begin(c, a, start_question, q, q->subject, detail);
+    return err ? err : conn_end(c, a, detail);
 }
 
 int conn_request(struct conn *c, const char *subject, const char *text, struct conn_answer *out,
                  struct err_detail *detail)
 {
-    return ask(c, out, subject, NULL, text, detail);
+    return ask(c, out, &(struct question){subject, NULL, text}, detail);
 }
 
-int conn_jetstream(struct conn *c, const char *what, json_t **out, struct err_detail *detail)
+int conn_jetstream(struct conn *c, const char *what, const char *body, json_t **out, struct err_detail *detail)
 {
     char subject[SUBJECT_SIZE];
     struct conn_answer a;
     /* a leading tab tells the bus that the subject is complete, also with a prefix */
     snprintf(subject, sizeof subject, "%s$JS.API.%s", c->prefixed ? "\t" : "", what);
-    int err = conn_request(c, subject, "", &a, detail);
+    int err = conn_request(c, subject, body, &a, detail);
     if (err == 0 && a.result == BUS_NO_RESPONDERS)
         err = err_set(detail, ROOM_E_UNAVAILABLE, "JetStream is off: start the nats-servers with -js");
     else if (err == 0 && a.result != BUS_OK)
@@ -235,12 +272,13 @@ int conn_jetstream(struct conn *c, const char *what, json_t **out, struct err_de
     return 0;
 }
 
-int conn_bucket_info(struct conn *c, const char *bucket, json_t **out, struct err_detail *detail)
+int conn_stream_info(struct conn *c, const char *stream, const char *called, const char *body, json_t **out,
+                     struct err_detail *detail)
 {
     char what[160];
     json_t *root = NULL, *error;
-    snprintf(what, sizeof what, "STREAM.INFO.KV_%s%s", c->prefix, bucket);
-    int err = conn_jetstream(c, what, &root, detail);
+    snprintf(what, sizeof what, "STREAM.INFO.%s", stream);
+    int err = conn_jetstream(c, what, body, &root, detail);
     if (err)
         return err;
     error = json_object_get(root, "error");
@@ -250,20 +288,26 @@ int conn_bucket_info(struct conn *c, const char *bucket, json_t **out, struct er
     }
     const char *text = json_string_value(json_object_get(error, "description"));
     if ((int)json_number_value(json_object_get(error, "code")) == 404)
-        err = err_set(detail, ROOM_E_NOT_FOUND,
-                      "no bucket '%s%s' on this NATS: no roomd ever ran here; check --server and --prefix", c->prefix,
-                      bucket);
+        err = err_set(detail, ROOM_E_NOT_FOUND, "no %s on this NATS: no roomd ever ran here; check --server and --prefix",
+                      called);
     else
-        err = err_set(detail, ROOM_E_UNAVAILABLE, "cannot read bucket '%s%s': %s", c->prefix, bucket,
-                      text ? text : "error without a text");
+        err = err_set(detail, ROOM_E_UNAVAILABLE, "cannot read %s: %s", called, text ? text : "error without a text");
     json_decref(root);
     return err;
+}
+
+int conn_bucket_info(struct conn *c, const char *bucket, json_t **out, struct err_detail *detail)
+{
+    char stream[120], called[120];
+    snprintf(stream, sizeof stream, "KV_%s%s", c->prefix, bucket);
+    snprintf(called, sizeof called, "bucket '%s%s'", c->prefix, bucket);
+    return conn_stream_info(c, stream, called, "", out, detail);
 }
 
 int conn_entry(struct conn *c, const char *bucket, const char *key, json_t **out, struct err_detail *detail)
 {
     struct conn_answer a;
-    int err = ask(c, &a, key, bucket, NULL, detail);
+    int err = ask(c, &a, &(struct question){key, bucket, NULL}, detail);
     if (err == 0 && a.result == BUS_NOT_FOUND)
         err = ROOM_E_NOT_FOUND;
     else if (err == 0 && a.result != BUS_OK) {

@@ -18,8 +18,10 @@
 enum { CONN_LOGS = 16, CONN_PAGE = 500 };
 
 struct conn_answer {
+    struct conn_answer *next; /* of those that are waited for */
     uint64_t token;
     bool done;
+    int64_t due_us; /* on the monotonic clock */
     enum bus_result result;
     uint64_t revision;
     char *data; /* owned, NUL-terminated; NULL before the end */
@@ -32,12 +34,14 @@ struct conn {
     int timeout_ms;
     bool up;
     bool prefixed;
+    bool refused; /* the last control request was answered, with a refusal */
     char prefix[40];
     uint64_t tokens;
     struct conn_answer *waiting;
     json_t *listing; /* of one bucket while it is read: key -> {id, ...} */
     const char *listed_bucket;
     bool listed, partial;
+    bool with_revisions; /* conn_list(): entries get a member "revision" */
     bool out_of_memory;
     bus_handler *on_other; /* messages, up and down: for watch */
     void *other_arg;
@@ -52,15 +56,28 @@ void conn_close(struct conn *c);
 /* Handles what has come, waiting up to `wait_ms` for it. */
 void conn_turn(struct conn *c, int wait_ms);
 
+/* Hands one question to the bus under `token`; 0 or the bus's refusal. */
+typedef int conn_start(struct conn *c, uint64_t token, const void *arg);
+
+/* Several questions can be under way. Between a conn_begin() that returned 0 and its conn_end() or conn_drop() `a` belongs to
+ * the connection. `name` is for the text of a failure. conn_end() returns 0 if there is an answer, which the caller frees. */
+MUST_USE int conn_begin(struct conn *c, struct conn_answer *a, conn_start *start, const void *arg, const char *name,
+                        struct err_detail *detail);
+MUST_USE int conn_end(struct conn *c, struct conn_answer *a, struct err_detail *detail);
+void conn_drop(struct conn *c, struct conn_answer *a);
+
 /* Asks and waits. 0: `out` is an answer (caller: conn_answer_free); else UNAVAILABLE or the bus's refusal. */
 MUST_USE int conn_request(struct conn *c, const char *subject, const char *text, struct conn_answer *out,
                           struct err_detail *detail);
 void conn_answer_free(struct conn_answer *answer);
 
-/* A question to JetStream, e.g. "STREAM.INFO.KV_x": its parsed answer, also if that is an error; numbers
- * are reals. */
-MUST_USE int conn_jetstream(struct conn *c, const char *what, json_t **out, struct err_detail *detail);
-/* The state of a bucket's stream: NOT_FOUND if there is none. */
+/* A question to JetStream, e.g. "STREAM.INFO.KV_x" with the request's JSON or "": its parsed answer, also if that is an
+ * error; numbers are reals. */
+MUST_USE int conn_jetstream(struct conn *c, const char *what, const char *body, json_t **out, struct err_detail *detail);
+/* The state of a stream, by its whole name: NOT_FOUND if there is none, with a text that calls it `called`. */
+MUST_USE int conn_stream_info(struct conn *c, const char *stream, const char *called, const char *body, json_t **out,
+                              struct err_detail *detail);
+/* The same of a bucket's stream. */
 MUST_USE int conn_bucket_info(struct conn *c, const char *bucket, json_t **out, struct err_detail *detail);
 
 /* The entry under `key`, with "id" first, from the leader. NOT_FOUND; INVALID if it is no JSON object. */

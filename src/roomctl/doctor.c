@@ -11,10 +11,12 @@
 #include "roomctl/ctl.h"
 #include "roomctl/findings.h"
 #include "roomctl/table.h"
+#include "wire/subject.h"
 
 enum { WANTED_REPLICAS = 3, NOT_FOR_ACCOUNT = 10039 /* err_code */ };
 
-static const char *const BUCKETS[] = {"servers", "rooms"};
+static const char *const BUCKETS[] = {"servers", "rooms", "locks"};
+static const char *const DURABLE[] = {"snapshots", "cluster"};
 static const char *const SUBJECTS[] = {"server.*.offline", "room.*.created", "player.*.joined"};
 
 struct doctor {
@@ -40,7 +42,7 @@ static bool check_jetstream(struct doctor *d)
 {
     json_t *info = NULL;
     struct err_detail detail = {""};
-    int err = conn_jetstream(d->conn, "INFO", &info, &detail);
+    int err = conn_jetstream(d->conn, "INFO", "", &info, &detail);
     json_t *error = json_object_get(info, "error");
     const char *text = json_string_value(json_object_get(error, "description"));
     if (err)
@@ -73,22 +75,14 @@ static void check_leader(struct doctor *d, const char *about, json_t *cluster)
             findings_add(d->found, FINDING_WARN, about, "replica on '%s' is offline: start that nats-server again",
                          name ? name : "?");
         else if (json_is_false(json_object_get(peer, "current")))
-            findings_add(d->found, FINDING_WARN, about, "replica on '%s' is behind: its nats-server is down or catching up", name ? name : "?");
+            findings_add(d->found, FINDING_WARN, about, "replica on '%s' is behind: its nats-server is down or catching up",
+                         name ? name : "?");
     }
 }
 
-/* Returns the bucket's replicas, 0 if it cannot be read. */
-static int check_bucket(struct doctor *d, const char *bucket)
+/* What is said of a bucket or a stream that is there; returns its replicas. */
+static int check_replicas(struct doctor *d, const char *about, const char *stream, json_t *info)
 {
-    json_t *info = NULL;
-    struct err_detail detail = {""};
-    char about[80];
-    snprintf(about, sizeof about, "bucket %s%s", d->conn->prefix, bucket);
-    int err = conn_bucket_info(d->conn, bucket, &info, &detail);
-    if (err) {
-        findings_add(d->found, FINDING_FAIL, about, "%s", detail.text);
-        return 0;
-    }
     json_t *cluster = json_object_get(info, "cluster");
     bool clustered = json_string_length(json_object_get(cluster, "name")) > 0;
     int replicas = (int)json_number_value(json_object_get(json_object_get(info, "config"), "num_replicas"));
@@ -97,7 +91,7 @@ static int check_bucket(struct doctor *d, const char *bucket)
         if (replicas < WANTED_REPLICAS)
             findings_add(d->found, FINDING_WARN, about,
                          "%d replica(s) in a NATS cluster: the death of one nats-server can stop or lose it; with three "
-                         "nats-servers: nats stream edit KV_%s%s --replicas 3", replicas, d->conn->prefix, bucket);
+                         "nats-servers: nats stream edit %s --replicas 3", replicas, stream);
         else
             findings_add(d->found, FINDING_OK, about, "%d replicas, leader '%s'", replicas,
                          json_string_value(json_object_get(cluster, "leader"))
@@ -106,8 +100,72 @@ static int check_bucket(struct doctor *d, const char *bucket)
         findings_add(d->found, FINDING_OK, about, "%d replica on a single nats-server (three survive the loss of one)",
                      replicas);
     }
+    return replicas;
+}
+
+/* Returns the bucket's replicas, 0 if it cannot be read. */
+static int check_bucket(struct doctor *d, const char *bucket)
+{
+    json_t *info = NULL;
+    struct err_detail detail = {""};
+    char about[80], stream[80];
+    snprintf(about, sizeof about, "bucket %s%s", d->conn->prefix, bucket);
+    snprintf(stream, sizeof stream, "KV_%s%s", d->conn->prefix, bucket);
+    int err = conn_bucket_info(d->conn, bucket, &info, &detail);
+    if (err)
+        findings_add(d->found, FINDING_FAIL, about, "%s", detail.text);
+    int replicas = err ? 0 : check_replicas(d, about, stream, info);
     json_decref(info);
     return replicas;
+}
+
+/* A journal that drops messages by itself loses what was acknowledged; nodes take a stream as they find it. */
+static void check_journal_limits(struct doctor *d, const char *about, json_t *info)
+{
+    static const char *const LIMITS[] = {"max_age", "max_msgs", "max_bytes", "max_msgs_per_subject"};
+    json_t *config = json_object_get(info, "config");
+    for (size_t i = 0; i < sizeof LIMITS / sizeof LIMITS[0]; i++)
+        if (json_number_value(json_object_get(config, LIMITS[i])) > 0)
+            findings_add(d->found, FINDING_FAIL, about, "it has a limit, %s: it would drop what was acknowledged; remove it with nats "
+                         "stream edit", LIMITS[i]);
+}
+
+/* What rooms that outlive their node rest on: made by nodes that have a --data-dir, all of it or nothing. */
+static int check_durable(struct doctor *d)
+{
+    enum { MORE = sizeof DURABLE / sizeof DURABLE[0], ALL = MORE + JOURNAL_STREAMS };
+    int most = 0, missing = 0;
+    char about[ALL][80];
+    bool gone[ALL] = {false};
+    for (int i = 0; i < ALL; i++) {
+        json_t *info = NULL;
+        struct err_detail detail = {""};
+        char stream[80];
+        bool bucket = i < MORE;
+        if (bucket)
+            snprintf(stream, sizeof stream, "KV_%s%s", d->conn->prefix, DURABLE[i]);
+        else
+            snprintf(stream, sizeof stream, "%sROOM_JOURNAL_%d", d->conn->prefix, i - MORE);
+        snprintf(about[i], sizeof about[i], "%s %.70s", bucket ? "bucket" : "stream", stream + (bucket ? 3 : 0));
+        int err = conn_stream_info(d->conn, stream, about[i], "", &info, &detail);
+        int have = err ? 0 : check_replicas(d, about[i], stream, info);
+        most = have > most ? have : most;
+        gone[i] = err == ROOM_E_NOT_FOUND;
+        missing += gone[i];
+        if (err && !gone[i])
+            findings_add(d->found, FINDING_FAIL, about[i], "%s", detail.text);
+        if (err == 0 && !bucket)
+            check_journal_limits(d, about[i], info);
+        json_decref(info);
+    }
+    for (int i = 0; i < ALL && missing < ALL; i++)
+        if (gone[i])
+            findings_add(d->found, FINDING_FAIL, about[i], "missing, though the others are there: was it deleted? restart a node, "
+                         "which makes it again, then see roomctl check");
+    if (missing == ALL)
+        findings_add(d->found, FINDING_WARN, "snapshots and journals", "no bucket and no stream for them: no room outlives its node; "
+                     "nodes make them unless they run with --data-dir none");
+    return most;
 }
 
 static void check_node(struct doctor *d, const char *id, json_t *entry)
@@ -171,7 +229,7 @@ static void check_permissions(struct doctor *d)
     for (size_t i = 0; i < sizeof SUBJECTS / sizeof SUBJECTS[0]; i++)
         if (bus_subscribe(d->conn->bus, (uint32_t)i + 1, SUBJECTS[i]) != 0)
             findings_add(d->found, FINDING_WARN, "permissions", "cannot subscribe to '%s' now", SUBJECTS[i]);
-    int err = conn_jetstream(d->conn, "INFO", &info, &detail);
+    int err = conn_jetstream(d->conn, "INFO", "", &info, &detail);
     json_decref(info);
     conn_turn(d->conn, 50);
     bool refused = false;
@@ -198,6 +256,8 @@ enum ctl_exit ctl_doctor(struct conn *conn, const struct options *o)
             int have = check_bucket(&d, BUCKETS[i]);
             replicas = have > replicas ? have : replicas;
         }
+        int have = check_durable(&d);
+        replicas = have > replicas ? have : replicas;
         check_nodes(&d);
     }
     check_version(&d, replicas);

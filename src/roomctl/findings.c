@@ -38,6 +38,18 @@ size_t findings_count(json_t *list, enum finding_level level)
     return n;
 }
 
+json_t *findings_only(json_t *list, enum finding_level level)
+{
+    size_t i;
+    json_t *one, *only = json_array();
+    json_array_foreach(list, i, one)
+    {
+        if (strcmp(json_string_value(json_object_get(one, "level")), LEVELS[level]) == 0)
+            json_array_append(only, one);
+    }
+    return only;
+}
+
 static bool same(json_t *a, json_t *b)
 {
     const char *x = json_string_value(json_object_get(a, "text")), *y = json_string_value(json_object_get(b, "text"));

@@ -20,6 +20,9 @@ void findings_add(json_t *list, enum finding_level level, const char *about, con
 
 size_t findings_count(json_t *list, enum finding_level level);
 
+/* Those of one level, as a new array. */
+json_t *findings_only(json_t *list, enum finding_level level);
+
 /* Those of `now` whose `about` and `rule` are also in `before`; a new array. The rule is the text before the first ':'. */
 json_t *findings_lasting(json_t *before, json_t *now);
 

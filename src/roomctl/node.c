@@ -45,6 +45,7 @@ int conn_ctl(struct conn *c, const char *server, json_t *request, json_t **resul
     json_t *reply = NULL;
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     json_decref(request);
+    c->refused = false;
     int err = text ? ask_node(c, server, "ctl", text, &reply, detail)
                    : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
     free(text);
@@ -60,6 +61,7 @@ int conn_ctl(struct conn *c, const char *server, json_t *request, json_t **resul
         err_set(detail, err ? err : ROOM_E_INTERNAL, "node '%s' refused: %s%s%s", server, word ? word : "no reason given",
                 message && *message ? ": " : "", message ? message : "");
         err = err ? err : ROOM_E_INTERNAL;
+        c->refused = true;
     }
     json_decref(reply);
     return err;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, FLAG, NUMBER, DURATION };
+enum kind { TEXT, FLAG, NUMBER, DURATION, SPAN };
 
 struct row {
     const char *name;
@@ -47,8 +47,19 @@ static const struct row ROWS[] = {
     {"limit", 0, NUMBER, OPT_LIMIT, AT(limit), "N", "print N at most"},
     {"count", 0, NUMBER, OPT_COUNT, AT(count), "N", "end after N events"},
     {"settle", 0, DURATION, OPT_SETTLE, AT(settle_ms), "TIME", "how long a difference may last before it counts (5s)"},
+    {"deadline", 0, DURATION, OPT_DRAIN, AT(deadline_ms), "TIME", "wait this long until the node is empty (60s)"},
+    {"no-wait", 0, FLAG, OPT_DRAIN, AT(no_wait), NULL, "do not wait: the node drains by itself"},
+    {"player", 0, TEXT, OPT_REVOKE, AT(player), "ID", "all tokens of this player"},
+    {"until", 0, SPAN, OPT_REVOKE, AT(until_ms), "TIME", "for so long, e.g. 12h or 7d (for ever)"},
+    {"reason", 0, TEXT, OPT_REVOKE | OPT_REASON, AT(reason), "TEXT", "why, for who reads of it"},
+    {"undo", 0, FLAG, OPT_REVOKE, AT(undo), NULL, "not any more"},
+    {"ls", 0, FLAG, OPT_REVOKE, AT(ls), NULL, "list what is revoked"},
+    {"all", 0, FLAG, OPT_PUSH, AT(all), NULL, "to everybody who is connected"},
+    {"id", 0, TEXT, OPT_PUSH, AT(push_id), "TEXT", "names this push: repeated with it, it is done once (a new one)"},
+    {"force", 0, FLAG, OPT_FORCE, AT(force), NULL, "also over what is there already"},
 };
 #undef AT
+enum { SPAN_MAX_DAYS = 3650 };
 enum { ROW_COUNT = sizeof ROWS / sizeof ROWS[0] };
 
 static const struct row *find(const char *name, size_t len, unsigned groups)
@@ -87,6 +98,22 @@ int options_duration(const char *text, int *ms)
     return 0;
 }
 
+int options_span(const char *text, int64_t *ms)
+{
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
+    char *end;
+    long value = *text >= '0' && *text <= '9' ? strtol(text, &end, 10) : 0;
+    for (size_t i = 0; value >= 1 && value <= INT_MAX && i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(end, units[i].unit) == 0 && value * units[i].ms <= SPAN_MAX_DAYS * units[3].ms) {
+            *ms = value * units[i].ms;
+            return 0;
+        }
+    return ROOM_E_INVALID;
+}
+
 static int set_number(const char *text, int *out)
 {
     char *end;
@@ -113,6 +140,11 @@ static int store(struct options *out, const struct row *row, const char *value, 
             return err_set(detail, ROOM_E_INVALID, "invalid --%s '%.40s': give a time such as 500ms, 2s or 1m", row->name,
                            value);
         return 0;
+    case SPAN:
+        if (options_span(value, (int64_t *)(void *)at) != 0)
+            return err_set(detail, ROOM_E_INVALID, "invalid --%s '%.40s': give a time such as 30s, 5m, 12h or 7d", row->name,
+                           value);
+        return 0;
     case TEXT:
         if (!*value)
             return err_set(detail, ROOM_E_INVALID, "empty --%s: give %s", row->name, row->arg);
@@ -127,8 +159,8 @@ static int unknown(const char *arg, size_t len, const struct options *out, struc
     if (len > 60)
         len = 60;
     if (out->verb && len > 2 && find(arg + 2, len - 2, ~0u))
-        return err_set(detail, ROOM_E_INVALID, "'%s' takes no option '%.*s': see roomctl %s --help", out->verb, (int)len,
-                       arg, out->verb);
+        return err_set(detail, ROOM_E_INVALID, "'%s%s%s' takes no option '%.*s': see roomctl %s --help", out->verb,
+                       out->sub ? " " : "", out->sub ? out->sub : "", (int)len, arg, out->verb);
     return err_set(detail, ROOM_E_INVALID, "unknown option '%.*s': see roomctl %s%s--help", (int)len, arg,
                    out->verb ? out->verb : "", out->verb ? " " : "");
 }
@@ -164,30 +196,40 @@ static int take_option(int argc, char *const argv[], int *i, unsigned groups, st
     return store(out, row, value, detail);
 }
 
+/* The first word, and the second one of a family. */
+static int take_verb(const char *word, options_verb *verb, struct options *o, unsigned *groups, struct err_detail *detail)
+{
+    const char **at = o->verb ? &o->sub : &o->verb;
+    *at = word;
+    *groups = verb(o->verb, o->sub);
+    if (*groups) {
+        *groups |= OPT_COMMON;
+        return 0;
+    }
+    return o->sub ? err_set(detail, ROOM_E_INVALID, "unknown verb '%.40s %.40s': see roomctl %.40s --help", o->verb, o->sub, o->verb)
+                  : err_set(detail, ROOM_E_INVALID, "unknown verb '%.40s': see roomctl --help", o->verb);
+}
+
 int options_parse(int argc, char *const argv[], options_verb *verb, struct options *out, struct err_detail *detail)
 {
-    struct options o = {.timeout_ms = OPTIONS_TIMEOUT_MS, .settle_ms = OPTIONS_SETTLE_MS};
+    struct options o = {.timeout_ms = OPTIONS_TIMEOUT_MS, .settle_ms = OPTIONS_SETTLE_MS, .deadline_ms = OPTIONS_DEADLINE_MS};
     unsigned groups = OPT_COMMON;
     bool only_args = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
-        if (!only_args && strcmp(arg, "--") == 0) {
+        int err = 0;
+        if (!only_args && strcmp(arg, "--") == 0)
             only_args = true;
-        } else if (!only_args && arg[0] == '-' && arg[1]) {
-            int err = take_option(argc, argv, &i, groups, &o, detail);
-            if (err)
-                return err;
-        } else if (!o.verb) {
-            o.verb = arg;
-            groups = verb(arg);
-            if (!groups)
-                return err_set(detail, ROOM_E_INVALID, "unknown verb '%.40s': see roomctl --help", arg);
-            groups |= OPT_COMMON;
-        } else if (o.arg_count == OPTIONS_ARGS) {
-            return err_set(detail, ROOM_E_INVALID, "too many arguments at '%.40s': see roomctl %s --help", arg, o.verb);
-        } else {
+        else if (!only_args && arg[0] == '-' && arg[1])
+            err = take_option(argc, argv, &i, groups, &o, detail);
+        else if (!o.verb || ((groups & OPT_FAMILY) && !o.sub))
+            err = take_verb(arg, verb, &o, &groups, detail);
+        else if (o.arg_count == OPTIONS_ARGS)
+            err = err_set(detail, ROOM_E_INVALID, "too many arguments at '%.40s': see roomctl %s --help", arg, o.verb);
+        else
             o.args[o.arg_count++] = arg;
-        }
+        if (err)
+            return err;
     }
     *out = o;
     return 0;

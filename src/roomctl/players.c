@@ -12,7 +12,8 @@
 #include "roomctl/view.h"
 
 static const struct table_column COLUMNS[] = {
-    {"PLAYER", "id", 0}, {"SERVER", "server", 1}, {"VIA", "via", 3}, {"ROOMS", "rooms", 2}, {"SESSION", "session", 4},
+    {"PLAYER", "id", 0}, {"SERVER", "server", 1}, {"STATUS", "status", 2}, {"VIA", "via", 4}, {"ROOMS", "rooms", 3},
+    {"SINCE", "since", 5}, {"SESSION", "session", 6},
 };
 enum { COLUMN_COUNT = sizeof COLUMNS / sizeof COLUMNS[0] };
 

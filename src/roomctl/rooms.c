@@ -1,5 +1,5 @@
 /*
- * `rooms`, `room`, `lock`, `unlock`, `close`: rooms as the registry lists them, and as their owner knows them.
+ * `rooms`, `room`, `lock`, `unlock`, `close`, `migrate`: rooms as the registry lists them, and as their owner knows them.
  *
  * Must not write the registry: orders go to the owner. Invariant: an order is done only when the owner said so.
  */
@@ -7,6 +7,7 @@
 
 #include "base/id.h"
 #include "roomctl/ctl.h"
+#include "roomctl/owner.h"
 #include "roomctl/table.h"
 #include "roomctl/view.h"
 
@@ -67,61 +68,17 @@ enum ctl_exit ctl_rooms(struct conn *conn, const struct options *o)
     return code;
 }
 
-/* The entry of a room and its owner's id (borrowed from it). */
-static int find_room(struct conn *conn, const char *id, json_t **entry, const char **owner, struct err_detail *detail)
-{
-    detail->text[0] = 0;
-    int err = conn_entry(conn, "rooms", id, entry, detail);
-    if (err == ROOM_E_NOT_FOUND)
-        return err_set(detail, err, "no room '%s': see roomctl rooms", id);
-    if (err)
-        return err;
-    *owner = json_string_value(json_object_get(*entry, "owner"));
-    if (*owner && id_valid(*owner))
-        return 0;
-    json_decref(*entry);
-    return err_set(detail, ROOM_E_INVALID, "the entry of room '%s' names no owner: see roomctl check", id);
-}
-
-/* Asks the owner; a room that has just moved is looked up again, once. */
-static int ask_owner(struct conn *conn, const char *op, const char *id, json_t **entry, json_t **result,
-                     struct err_detail *detail)
-{
-    int err = ROOM_E_INTERNAL;
-    char last[ID_SIZE] = "";
-    for (int round = 0; round < 2; round++) {
-        const char *owner = NULL;
-        err = find_room(conn, id, entry, &owner, detail);
-        if (err)
-            return err;
-        if (round > 0 && strcmp(owner, last) == 0) {
-            err_set(detail, ROOM_E_UNAVAILABLE, "node '%s' is listed as owner of room '%s' but does not run it or "
-                    "does not answer: see roomctl check", owner, id);
-            json_decref(*entry); /* the owner's id was in it */
-            return ROOM_E_UNAVAILABLE;
-        }
-        err = conn_ctl(conn, owner, json_pack("{s:s,s:s}", "op", op, "room", id), result, detail);
-        if (err == 0)
-            return 0;
-        snprintf(last, sizeof last, "%s", owner);
-        json_decref(*entry);
-        if (err != ROOM_E_NOT_FOUND && err != ROOM_E_UNAVAILABLE && err != ROOM_E_FENCED)
-            return err;
-    }
-    return err;
-}
-
 enum ctl_exit ctl_room(struct conn *conn, const struct options *o)
 {
     json_t *entry = NULL, *live = NULL;
     struct err_detail detail = {""};
     if (!ctl_id_ok("room", o->args[0]))
         return CTL_USAGE;
-    int err = ask_owner(conn, "room", o->args[0], &entry, &live, &detail);
+    int err = owner_ask(conn, o->args[0], json_pack("{s:s,s:s}", "op", "room", "room", o->args[0]), &entry, &live, &detail);
     if (err == ROOM_E_UNAVAILABLE) { /* still show what the registry has */
         const char *owner;
         struct err_detail ignored = {""};
-        if (find_room(conn, o->args[0], &entry, &owner, &ignored) == 0) {
+        if (owner_find(conn, o->args[0], &entry, &owner, &ignored) == 0) {
             view_details(o, entry, NULL, "-- the owner does not answer --");
             json_decref(entry);
         }
@@ -143,10 +100,10 @@ static enum ctl_exit order(struct conn *conn, const struct options *o, const cha
     const char *id = o->args[0];
     if (!ctl_id_ok("room", id))
         return CTL_USAGE;
-    int err = ask_owner(conn, op, id, &entry, &result, &detail);
+    int err = owner_ask(conn, id, json_pack("{s:s,s:s}", "op", op, "room", id), &entry, &result, &detail);
     if (err) {
         ctl_say("%s", detail.text);
-        return ctl_exit_of(err);
+        return ctl_exit_asked(conn, err);
     }
     const char *owner = json_string_value(json_object_get(entry, "owner"));
     if (o->json) {
@@ -174,4 +131,79 @@ enum ctl_exit ctl_unlock(struct conn *conn, const struct options *o)
 enum ctl_exit ctl_close(struct conn *conn, const struct options *o)
 {
     return order(conn, o, "close", "closed");
+}
+
+/* What a refusal means for whoever gave the order. */
+static const char *why_not_moved(int err)
+{
+    switch (err) {
+    case ROOM_E_UNSUPPORTED:
+        return "rooms of its type cannot be saved, so they cannot be moved";
+    case ROOM_E_UNAVAILABLE:
+        return "no other node can take it, or it has only just begun to run";
+    case ROOM_E_FULL:
+        return "the other node is full, or too many rooms move now";
+    case ROOM_E_ALREADY:
+        return "it is on its way already";
+    case ROOM_E_NO_RESPONDERS:
+        return "the other node is not there";
+    case ROOM_E_TIMEOUT:
+        return "it took too long; see roomctl room for where it is";
+    case ROOM_E_UNKNOWN_TYPE:
+        return "the other node does not know its type";
+    default:
+        return "it goes on where it is";
+    }
+}
+
+/* The exit code if the room cannot go there, or need not: CTL_DONE with `there`. */
+static enum ctl_exit target_ok(struct conn *conn, const char *room, const char *server, bool *there)
+{
+    json_t *entry = NULL, *target = NULL;
+    struct err_detail detail = {""};
+    const char *owner = NULL;
+    int err = owner_find(conn, room, &entry, &owner, &detail);
+    *there = err == 0 && strcmp(owner, server) == 0;
+    if (err == 0 && !*there && strcmp(server, "any") != 0) {
+        detail.text[0] = 0;
+        err = conn_entry(conn, "servers", server, &target, &detail);
+        if (err == ROOM_E_NOT_FOUND)
+            err_set(&detail, err, "no server '%s': see roomctl servers", server);
+    }
+    if (err)
+        ctl_say("%s", detail.text);
+    json_decref(entry);
+    json_decref(target);
+    return ctl_exit_of(err);
+}
+
+enum ctl_exit ctl_migrate(struct conn *conn, const struct options *o)
+{
+    json_t *entry = NULL, *result = NULL;
+    struct err_detail detail = {""};
+    const char *id = o->args[0], *server = o->args[1];
+    bool any = strcmp(server, "any") == 0, there = false;
+    if (!ctl_id_ok("room", id) || !ctl_id_ok("server", server))
+        return CTL_USAGE;
+    enum ctl_exit code = target_ok(conn, id, server, &there);
+    if (code != CTL_DONE)
+        return code;
+    json_t *request = json_pack("{s:s,s:s,s:s*}", "op", "migrate", "room", id, "server", any ? NULL : server);
+    int err = there ? 0 : owner_ask_long(conn, id, json_incref(request), &entry, &result, &detail);
+    json_decref(request);
+    if (err) {
+        ctl_say("room '%s' was not moved: %s%s%s", id, detail.text, conn->refused ? "; " : "",
+                conn->refused ? why_not_moved(err) : "");
+        return ctl_exit_asked(conn, err);
+    }
+    if (there)
+        result = json_pack("{s:s,s:s}", "room", id, "server", server);
+    if (o->json)
+        table_json(stdout, result);
+    else
+        printf("room '%s' %s server '%s'\n", id, there ? "is already on" : "has moved to",
+               json_string_value(json_object_get(result, "server")));
+    json_decref(entry);
+    json_decref(result);
+    return CTL_DONE;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
@@ -16,9 +17,15 @@
 #include "base/log.h"
 #include "bus/bus_mem.h"
 #include "bus/bus_nats.h"
+#include "bus/wake.h"
 #include "gate/gate.h"
 #include "node/node.h"
+#include "roomd/address.h"
+#include "roomd/endpoints.h"
+#include "roomd/hook.h"
 #include "roomd/options.h"
+#include "roomd/tokens.h"
+#include "store/store_lmdb.h"
 
 #ifndef ROOMD_VERSION
 #error "ROOMD_VERSION is set by the build"
@@ -29,22 +36,28 @@ struct daemon {
     uv_loop_t loop;
     uv_check_t check;
     uv_timer_t timer;
-    uv_async_t wake;
+    struct wake wake;
     uv_signal_t signals[2];
     struct bus *bus;
     bool bus_is_mem;
+    struct store *store;
     struct gate *gate;
     struct node *node;
     struct types *types;
+    struct tokens tokens;
+    struct endpoints endpoints;
+    struct routes routes;
+    struct queues queues;
+    const struct room_service_hook *service_hook;
     char listen_host[256], server_id[ID_SIZE], advertise_host[ADDRESS_SIZE];
     int listen_port, advertise_port;
     int exit_code;
-    bool announced, closing;
+    bool announced;
 };
 
 static void on_wake(void *arg)
 {
-    uv_async_send(&((struct daemon *)arg)->wake);
+    wake_send(&((struct daemon *)arg)->wake);
 }
 
 static void on_timer(uv_timer_t *handle);
@@ -62,7 +75,7 @@ static void turn(struct daemon *d)
     gate_flush(d->gate);
     int64_t wait_us = node_next_due(d->node).us - time_mono_now().us;
     if (more)
-        uv_async_send(&d->wake);
+        wake_send(&d->wake);
     uv_timer_start(&d->timer, on_timer, wait_us <= 0 ? 1 : (uint64_t)(wait_us / 1000 + 1), 0);
 }
 
@@ -78,15 +91,21 @@ static void on_timer(uv_timer_t *handle)
     turn(handle->data);
 }
 
-static void on_async(uv_async_t *handle)
+static void on_woken(void *arg)
 {
-    (void)handle; /* the check handle follows */
+    (void)arg; /* the check handle follows */
+}
+
+static void all_gone(void *arg)
+{
+    struct daemon *d = arg;
+    uv_stop(&d->loop);
 }
 
 static void gate_gone(void *arg)
 {
     struct daemon *d = arg;
-    uv_stop(&d->loop);
+    endpoints_close(&d->endpoints, all_gone, d);
 }
 
 /* From the node, so nothing of the node may be called: the gate goes first, the rest after the loop. */
@@ -99,7 +118,6 @@ static void on_stopped(void *arg, int code, const char *reason)
                 d->server_id);
     }
     d->exit_code = code ? 1 : 0;
-    d->closing = true;
     gate_flush(d->gate);
     gate_destroy(d->gate, gate_gone, d);
     d->gate = NULL;
@@ -111,7 +129,10 @@ static void on_ready(void *arg)
     if (d->announced)
         return;
     d->announced = true;
-    printf("ready server=%s listen=%s:%d\n", d->server_id, d->listen_host, gate_port(d->gate));
+    char admin[300] = "";
+    if (d->endpoints.admin)
+        snprintf(admin, sizeof(admin), "admin=%s:%d ", d->endpoints.host, admin_port(d->endpoints.admin));
+    printf("ready server=%s %slisten=%s:%d\n", d->server_id, admin, d->listen_host, gate_port(d->gate));
     fflush(stdout);
 }
 
@@ -146,6 +167,11 @@ static enum node_encoding out_encoding(void *arg, uint64_t conn)
     return d->gate ? (enum node_encoding)gate_encoding(d->gate, conn) : NODE_MSGPACK;
 }
 
+static void out_asked(void *arg, uint64_t ticket, int code, const char *json, size_t len)
+{
+    endpoints_asked(&((struct daemon *)arg)->endpoints, ticket, code, json, len);
+}
+
 static void in_opened(void *arg, uint64_t conn, const char *address)
 {
     struct daemon *d = arg;
@@ -177,15 +203,14 @@ static void in_closed(void *arg, uint64_t conn, const char *reason)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *d = handle->data;
-    if (d->closing || !d->gate) {
-        LOG_WRN("second signal: stopping now", "signal=%d", number);
-        d->exit_code = 1;
-        uv_stop(&d->loop);
+    const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
+    if (d->gate)
+        gate_stop_accepting(d->gate);
+    if (d->gate && node_stop(d->node, name, time_mono_now(), time_wall_now()))
         return;
-    }
-    d->closing = true;
-    gate_stop_accepting(d->gate);
-    node_stop(d->node, number == SIGTERM ? "SIGTERM" : "SIGINT", time_mono_now(), time_wall_now());
+    LOG_WRN("one signal more: ending now", "signal=%d", number);
+    d->exit_code = 1;
+    uv_stop(&d->loop);
 }
 
 static int64_t cpu_us(void *arg)
@@ -200,25 +225,6 @@ static void bus_log(void *arg, enum bus_log_level level, const char *text)
 {
     (void)arg;
     LOG_AT(level == BUS_LOG_ERROR ? LOG_ERROR : level == BUS_LOG_WARN ? LOG_WARN : LOG_INFO, "nats", "detail=\"%s\"", text);
-}
-
-static int split_address(const char *option, const char *text, char *host, size_t host_size, int *port,
-                         struct err_detail *detail)
-{
-    const char *colon = strrchr(text, ':');
-    char *end = NULL;
-    long value = colon ? strtol(colon + 1, &end, 10) : -1;
-    size_t len = colon ? (size_t)(colon - text) : 0;
-    if (!colon || end == colon + 1 || *end || value < 0 || value > 65535 || len == 0 || len >= host_size)
-        return err_set(detail, ROOM_E_INVALID, "--%s is '%s', wanted HOST:PORT like 0.0.0.0:7400", option, text);
-    if (text[0] == '[' && text[len - 1] == ']') {
-        text++;
-        len -= 2;
-    }
-    memcpy(host, text, len);
-    host[len] = 0;
-    *port = (int)value;
-    return 0;
 }
 
 static bool wildcard(const char *host)
@@ -249,10 +255,40 @@ static int open_types(struct daemon *d, struct err_detail *detail)
     return rc;
 }
 
+static int open_queues(struct daemon *d, struct err_detail *detail)
+{
+    int rc = 0;
+    for (size_t i = 0; i < d->options.queue_count && !rc; i++)
+        rc = queues_add(&d->queues, d->options.queues[i], detail);
+    for (unsigned i = 0; i < d->queues.count && !rc; i++) {
+        const struct queue *q = &d->queues.items[i];
+        const struct room_type_def *def = types_find(d->types, q->type.s);
+        if (!def)
+            rc = err_set(detail, ROOM_E_UNKNOWN_TYPE, "queue '%s': there is no room type '%s'; give --type or --room-type",
+                         q->name.s, q->type.s);
+        else if (def->max_players < queue_size(q))
+            rc = err_set(detail, ROOM_E_INVALID, "queue '%s': its matches have %u players, but room type '%s' takes %u",
+                         q->name.s, queue_size(q), q->type.s, def->max_players);
+    }
+    return rc;
+}
+
+static int open_routes(struct daemon *d, struct err_detail *detail)
+{
+    int rc = 0;
+    for (size_t i = 0; i < d->options.route_count && !rc; i++)
+        rc = routes_add(&d->routes, d->options.routes[i], detail);
+    if (!rc && d->options.service_hook[0])
+        rc = service_hook_load(d->options.service_hook, &d->service_hook, detail);
+    return rc;
+}
+
 static int open_gate(struct daemon *d, struct err_detail *detail)
 {
     const struct options *o = &d->options;
-    int rc = split_address("listen", o->listen, d->listen_host, sizeof(d->listen_host), &d->listen_port, detail);
+    int rc = address_split("listen", o->listen, d->listen_host, sizeof(d->listen_host), &d->listen_port, detail);
+    if (!rc)
+        rc = tokens_open(&d->tokens, &d->loop, o, d->listen_host, detail);
     if (rc)
         return rc;
     struct gate_config gc = {.loop = &d->loop, .alloc = &alloc_libc, .host = d->listen_host, .port = d->listen_port,
@@ -272,7 +308,7 @@ static int open_gate(struct daemon *d, struct err_detail *detail)
         return err_set(detail, ROOM_E_INVALID, "--server-id is '%.100s', wanted 1 to 64 of A-Z a-z 0-9 _ - (not 'all')",
                        o->server_id);
     if (o->advertise[0])
-        return split_address("advertise", o->advertise, d->advertise_host, sizeof(d->advertise_host),
+        return address_split("advertise", o->advertise, d->advertise_host, sizeof(d->advertise_host),
                              &d->advertise_port, detail);
     if (!wildcard(d->listen_host)) {
         snprintf(d->advertise_host, sizeof(d->advertise_host), "%s", d->listen_host);
@@ -304,6 +340,49 @@ static int open_bus(struct daemon *d, struct err_detail *detail)
     return bus_nats_create(&bc, &d->bus, detail);
 }
 
+static void default_data_dir(char out[OPTIONS_TEXT])
+{
+    const char *state = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && *state)
+        snprintf(out, OPTIONS_TEXT, "%.400s", state);
+    else if (xdg && *xdg)
+        snprintf(out, OPTIONS_TEXT, "%.400s/roomd", xdg);
+    else if (home && *home && geteuid() != 0)
+        snprintf(out, OPTIONS_TEXT, "%.400s/.local/state/roomd", home);
+    else
+        snprintf(out, OPTIONS_TEXT, "/var/lib/roomd");
+}
+
+/* As mkdir -p; what cannot be made is said by who opens it. */
+static void make_dirs(char *path)
+{
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        (void)mkdir(path, 0755);
+        *p = '/';
+    }
+    (void)mkdir(path, 0755);
+}
+
+static int open_store(struct daemon *d, struct err_detail *detail)
+{
+    char base[OPTIONS_TEXT], dir[OPTIONS_TEXT + 2 * ID_SIZE + 1];
+    const char *given = d->options.data_dir;
+    if (strcmp(given, "none") == 0)
+        return 0;
+    if (given[0])
+        snprintf(base, sizeof(base), "%s", given);
+    else
+        default_data_dir(base);
+    make_dirs(base);
+    const char *prefix = d->options.prefix; /* another cluster's node may bear the same id */
+    snprintf(dir, sizeof(dir), "%s/%.64s%s%s", base, prefix, prefix[0] ? "." : "", d->server_id);
+    struct store_lmdb_config sc = {.dir = dir, .wake = on_wake, .wake_arg = d};
+    return store_lmdb_create(&sc, &d->store, detail);
+}
+
 static int open_node(struct daemon *d, struct err_detail *detail)
 {
     const struct options *o = &d->options;
@@ -325,6 +404,7 @@ static int open_node(struct daemon *d, struct err_detail *detail)
     snprintf(nc.core.self.region, sizeof(nc.core.self.region), "%.64s", o->region);
     snprintf(nc.core.self.version, sizeof(nc.core.self.version), "%s", ROOMD_VERSION);
     nc.types = d->types;
+    nc.login_reject = strcmp(o->login_policy, "reject") == 0;
     nc.routing = strcmp(o->routing, "relay") == 0 ? NODE_RELAY
                  : strcmp(o->routing, "redirect") == 0 ? NODE_REDIRECT
                                                        : NODE_AUTO;
@@ -332,21 +412,38 @@ static int open_node(struct daemon *d, struct err_detail *detail)
     nc.empty_ms = o->room_ttl_ms;
     nc.server_ttl_ms = o->server_ttl_ms;
     nc.room_max_bytes = (size_t)o->room_memory;
+    nc.store = d->store;
+    nc.login = d->tokens.login;
+    nc.snapshot_ms = o->snapshot_ms;
+    nc.snapshot_ttl_ms = o->snapshot_ttl_ms;
+    nc.hold_ms = o->grace_ms;
+    nc.drain_ms = o->drain_ms;
+    nc.core.failover = strcmp(o->failover, "on") == 0;
     nc.rooms_per_session = (unsigned)o->session_rooms;
+    nc.routes = &d->routes;
+    nc.queues = &d->queues;
+    nc.service_hook = d->service_hook;
+    nc.inbox_messages = o->inbox_messages;
+    nc.inbox_bytes = o->inbox_bytes;
+    if (nc.inbox_bytes > o->send_queue / 2) /* what waits must never be what closes a connection, at each login anew */
+        nc.inbox_bytes = o->send_queue / 2;
+    nc.inbox_ttl_ms = o->inbox_ttl_ms;
+    nc.rate_requests = o->rate_requests;
+    if ((size_t)o->send_queue / 2 < nc.reply_max_bytes) /* an answer must never be what closes a connection */
+        nc.reply_max_bytes = (size_t)o->send_queue / 2;
     nc.cpu_us = cpu_us;
     nc.log = true;
-    struct node_out out = {d, out_send, out_close, out_established, out_encoding, on_ready, on_stopped};
-    d->node = node_create(&nc, d->bus, &out, time_mono_now(), time_wall_now());
+    struct node_out out = {d, out_send, out_close, out_established, out_encoding, on_ready, out_asked, on_stopped};
+    d->node = d->endpoints.node = node_create(&nc, d->bus, &out, time_mono_now(), time_wall_now());
     return d->node ? 0 : err_set(detail, ROOM_E_NO_MEMORY, "out of memory");
 }
 
-static void open_loop(struct daemon *d)
+static int open_loop(struct daemon *d, struct err_detail *detail)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
     uv_loop_init(&d->loop);
     uv_check_init(&d->loop, &d->check);
     uv_timer_init(&d->loop, &d->timer);
-    uv_async_init(&d->loop, &d->wake, on_async);
     d->check.data = d->timer.data = d;
     for (int i = 0; i < 2; i++) {
         uv_signal_init(&d->loop, &d->signals[i]);
@@ -356,6 +453,9 @@ static void open_loop(struct daemon *d)
     uv_check_start(&d->check, on_check);
     uv_timer_start(&d->timer, on_timer, 1, 0);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is a full disk */
+    int rc = wake_init(&d->wake, &d->loop, on_woken, d);
+    return rc ? err_set(detail, rc, "cannot watch sockets: no descriptor is free") : 0;
 }
 
 /* 10,000 connections need as many descriptors; what the hard limit gives is taken. */
@@ -383,6 +483,10 @@ static int run(struct daemon *d, struct err_detail *detail)
 {
     int rc = open_types(d, detail);
     if (!rc)
+        rc = open_routes(d, detail);
+    if (!rc)
+        rc = open_queues(d, detail);
+    if (!rc)
         rc = open_gate(d, detail);
     if (!rc) {
         setup_log(&d->options, d->server_id);
@@ -390,12 +494,17 @@ static int run(struct daemon *d, struct err_detail *detail)
         rc = open_bus(d, detail);
     }
     if (!rc)
+        rc = endpoints_open(&d->endpoints, &d->loop, &d->options, detail);
+    if (!rc)
+        rc = open_store(d, detail);
+    if (!rc)
         rc = open_node(d, detail);
     if (rc)
         return rc;
-    LOG_INF("started", "version=%s listen=%s:%d nats=\"%s\" nats_version=%s advertise=%s:%d%s", ROOMD_VERSION,
+    LOG_INF("started", "version=%s listen=%s:%d nats=\"%s\" nats_version=%s login=%s advertise=%s:%d%s", ROOMD_VERSION,
             d->listen_host, gate_port(d->gate), d->bus_is_mem ? "none (standalone)" : d->options.nats,
-            d->bus_is_mem ? "-" : bus_nats_server_version(d->bus), d->advertise_host[0] ? d->advertise_host : "none",
+            d->bus_is_mem ? "-" : bus_nats_server_version(d->bus), d->tokens.login ? "token" : "none",
+            d->advertise_host[0] ? d->advertise_host : "none",
             d->advertise_port, d->advertise_host[0] ? "" : " note=\"players elsewhere reach this node by relay only\"");
     uv_run(&d->loop, UV_RUN_DEFAULT);
     return 0;
@@ -418,16 +527,17 @@ int main(int argc, char **argv)
         options_print(&d.options);
     if (action != OPTIONS_RUN)
         return 0;
-    open_loop(&d);
-    if (run(&d, &detail)) {
+    if (open_loop(&d, &detail) || run(&d, &detail)) {
         fprintf(stderr, "roomd: %s\n", detail.text);
         d.exit_code = 1;
     }
     node_destroy(d.node);
+    tokens_close(&d.tokens);
     if (d.bus_is_mem)
         bus_mem_destroy(d.bus);
     else
         bus_nats_destroy(d.bus);
+    store_lmdb_destroy(d.store);
     bus_nats_library_close();
     types_destroy(d.types);
     return d.exit_code;

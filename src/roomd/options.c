@@ -25,14 +25,26 @@ struct row {
     {name, NUMBER, offsetof(struct options, field), 0, fallback, min, max, "N", help}
 #define D(name, field, fallback, min, max, help) \
     {name, DURATION, offsetof(struct options, field), 0, fallback, min, max, "TIME", help}
-#define L(name, field, count, value, help) \
-    {name, LIST, offsetof(struct options, field), offsetof(struct options, count), "", 0, 0, value, help}
+#define L(name, field, count, limit, value, help) \
+    {name, LIST, offsetof(struct options, field), offsetof(struct options, count), "", 0, limit, value, help}
 
 static const struct row rows[] = {
     T("server-id", server_id, "", "ID", "name of this node in the cluster (default: host name and port)"),
     T("listen", listen, "127.0.0.1:7400", "HOST:PORT", "where players connect, TCP and WebSocket; port 0 takes a free one"),
     T("advertise", advertise, "", "HOST:PORT",
       "address that players on other nodes are redirected to (default: --listen, unless that is a wildcard)"),
+    T("admin", admin, "", "HOST:PORT",
+      "where operators and backends reach this node by HTTP; port 0 takes a free one (default: nowhere)"),
+    T("admin-token-file", admin_token_file, "", "FILE",
+      "HTTP requests must bear the token in this file; read at the start, and a must unless --admin is on loopback"),
+    T("token-keys", token_keys, "", "FILE",
+      "players must show a token (JWT) signed with a key of this JWK set; read again when it changes"),
+    T("token-audience", token_audience, "", "NAME", "tokens must name this in `aud`"),
+    D("token-leeway", token_leeway_ms, "30s", 0, 600000, "how far the clock of who makes tokens may be off"),
+    W("login-policy", login_policy, "replace", "replace|reject",
+      "a second login of a player takes the place of the first, or is refused while the first is connected; the same on all nodes"),
+    B("insecure-no-login", insecure_no_login,
+      "without --token-keys, listen for players from elsewhere all the same: anybody may play under any name"),
     B("standalone", standalone, "one node without NATS; CLUSTER_ENABLED=false in the environment does the same"),
     T("nats", nats, "nats://127.0.0.1:4222", "URLS", "NATS servers, comma separated"),
     T("creds", creds, "", "FILE", "NATS credentials file"),
@@ -40,12 +52,36 @@ static const struct row rows[] = {
     T("tls-cert", tls_cert, "", "FILE", "certificate shown to NATS"),
     T("tls-key", tls_key, "", "FILE", "its key"),
     T("prefix", prefix, "", "WORD", "put before all subjects and buckets: several clusters on one NATS"),
+    T("data-dir", data_dir, "", "DIR",
+      "this node's own copy of its rooms is in DIR/<server-id> (default: $STATE_DIRECTORY, $XDG_STATE_HOME/roomd, "
+      "~/.local/state/roomd or /var/lib/roomd, the first there is); none: no room outlives its node"),
+    D("snapshot-interval", snapshot_ms, "30s", 0, 86400000,
+      "a changed room is saved at least so often; 0: only when its journal grows, it is moved, or this node stops"),
+    D("snapshot-ttl", snapshot_ttl_ms, "10080m", 0, 2592000000, "life of a snapshot in NATS that nobody renews; 0: for ever"),
+    W("failover", failover, "on", "on|off", "take over rooms of dead nodes; off: theirs wait for them, or end if they cannot be kept"),
+    D("drain-timeout", drain_ms, "30s", 0, 3600000,
+      "on SIGTERM rooms and players are moved to other nodes for so long; 0: rooms are saved and left to them at once"),
+    D("grace", grace_ms, "30s", 0, 3600000, "a session outlives its connection for so long, and a seat its player"),
     W("replicas", replicas, "auto", "auto|1|3|5", "copies of the registries; auto: 3 where NATS has three servers"),
     T("region", region, "", "NAME", "where this node is, for --strategy region"),
     N("capacity", capacity, "10000", 1, 1000000, "rooms on this node at most"),
-    L("room-type", room_types, room_type_count, "FILE", "load a room type from a shared object; can be repeated"),
-    L("type", types, type_count, "NAME=TYPE[,KEY=VALUE...]",
-      "a named variant of a type: max_players, tick_ms, durability, private, auto_dispose; can be repeated"),
+    L("room-type", room_types, room_type_count, OPTIONS_LIST, "FILE", "load a room type from a shared object; can be repeated"),
+    L("type", types, type_count, OPTIONS_LIST, "NAME=TYPE[,KEY=VALUE...]",
+      "a named variant of a type: max_players, tick_ms, durability, failover, private, auto_dispose, on_isolation; can be repeated"),
+    L("queue", queues, queue_count, OPTIONS_LIST, "NAME=TYPE,KEY=VALUE...",
+      "a matchmaking queue whose matches get a room of TYPE: size=N or teams=AxB, equal=PROPERTY, range=PROPERTY:WITHIN[:PER_SECOND[:MOST]], "
+      "max_wait=TIME (2m; 0: for ever), confirm=TIME (0: nobody is asked); the same on all nodes; can be repeated"),
+    L("route", routes, route_count, OPTIONS_ROUTES, "NAME=SERVICE[,KEY=VALUE...]",
+      "requests of players that name NAME go to a backend service on NATS: to=one|all|named|INSTANCE, timeout=TIME (2s), "
+      "login=yes|no, rate=N/s of one client; can be repeated"),
+    T("service-hook", service_hook, "", "FILE", "load a hook around requests to services from a shared object"),
+    N("rate-requests", rate_requests, "50", 0, 1000000,
+      "requests to services of one client in a second, twice as many at once; 0: no limit"),
+    N("inbox-messages", inbox_messages, "200", 1, 10000,
+      "pushes kept for one player; beyond it the oldest are dropped, and he is told how many"),
+    N("inbox-bytes", inbox_bytes, "262144", 65536, 16777216, "the same in bytes"),
+    D("inbox-ttl", inbox_ttl_ms, "10080m", 1000, 2592000000,
+      "how long they are kept (this and --inbox-messages: as the first node of the cluster had it)"),
     W("strategy", strategy, "least-rooms",
       "round-robin|least-rooms|least-players|random|weighted|load|two-choices|region|latency", "where new rooms go"),
     B("prefer-local", prefer_local, "create rooms on the node the player is connected to while it has room"),
@@ -98,8 +134,8 @@ static int set(struct options *o, const struct row *r, const char *value, const 
     switch (r->kind) {
     case LIST: {
         size_t *count = (size_t *)(void *)((char *)o + r->count_offset);
-        if (*count == OPTIONS_LIST)
-            return err_set(detail, ROOM_E_TOO_BIG, "%s: at most %d --%s", source, OPTIONS_LIST, r->name);
+        if (*count == (size_t)r->max)
+            return err_set(detail, ROOM_E_TOO_BIG, "%s: at most %d --%s", source, (int)r->max, r->name);
         field += (*count)++ * OPTIONS_TEXT;
     }
         /* fall through */
@@ -267,7 +303,8 @@ static int check(const struct options *o, struct err_detail *detail)
 {
     const struct {
         const char *name, *path;
-    } files[] = {{"creds", o->creds}, {"tls-ca", o->tls_ca}, {"tls-cert", o->tls_cert}, {"tls-key", o->tls_key}};
+    } files[] = {{"creds", o->creds}, {"tls-ca", o->tls_ca}, {"tls-cert", o->tls_cert}, {"tls-key", o->tls_key},
+                 {"token-keys", o->token_keys}, {"admin-token-file", o->admin_token_file}};
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         if (files[i].path[0] && access(files[i].path, R_OK) != 0)
             return err_set(detail, ROOM_E_NOT_FOUND, "--%s is '%.200s', which cannot be read: %s", files[i].name,

@@ -36,6 +36,14 @@ const char *subject_player(char out[SUBJECT_SIZE], const char *id, const char *v
     return build(out, SUBJECT_PLAYER, id, verb);
 }
 
+const char *subject_service(char out[SUBJECT_SERVICE_SIZE], const char *service, const char *instance)
+{
+    out[0] = 0;
+    if (id_valid(service) && (!instance || id_valid(instance) || strcmp(instance, "all") == 0))
+        snprintf(out, SUBJECT_SERVICE_SIZE, "svc.%s%s%s", service, instance ? "." : "", instance ? instance : "");
+    return out;
+}
+
 bool subject_parse(const char *subject, struct subject *out)
 {
     struct subject s = {0};
@@ -54,4 +62,27 @@ bool subject_parse(const char *subject, struct subject *out)
     memcpy(s.verb, end + 1, strlen(end + 1));
     *out = s;
     return true;
+}
+
+const char *subject_inbox(char out[SUBJECT_SIZE], const char *player)
+{
+    snprintf(out, SUBJECT_SIZE, "inbox.%.64s", id_valid(player) ? player : "");
+    return out;
+}
+
+unsigned subject_journal_stream(const char *room)
+{
+    return (unsigned)(id_hash(room, 0) % JOURNAL_STREAMS);
+}
+
+const char *subject_journal(char out[SUBJECT_SIZE], const char *room)
+{
+    snprintf(out, SUBJECT_SIZE, "journal.%u.%.64s", subject_journal_stream(room), id_valid(room) ? room : "");
+    return out;
+}
+
+const char *subject_journal_name(char out[JOURNAL_NAME_SIZE], unsigned k)
+{
+    snprintf(out, JOURNAL_NAME_SIZE, "ROOM_JOURNAL_%u", k);
+    return out;
 }

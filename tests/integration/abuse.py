@@ -62,7 +62,7 @@ REFUSED = [
     (dict(op='join', id=7, mode='join', type='relay'), 'invalid'),
     (dict(op='join', id=7, mode='join', type='relay', room_id='witnesses', ticket='f' * 32), 'bad_ticket'),
     (dict(op='join', id=7, mode='create', type='relay', room_id='witnesses'), 'exists'),
-    (dict(op='leave', id=7, room=99), 'not_found'), (dict(op='request', id=7, route='shop', data=1), 'unsupported'),
+    (dict(op='leave', id=7, room=99), 'not_found'), (dict(op='request', id=7, route='shop', data=1), 'unknown_route'),
     (dict(op='match', id=7, queue='ranked'), 'unsupported'), (dict(op='unmatch', id=7, queue='ranked'), 'unsupported'),
 ]
 BAD_IDS = ['', 'a.b', 'a b', 'x' * 65, 'all', 'ü', '*', '>', '../etc', 'a\0b']
@@ -155,12 +155,22 @@ async def too_big(w, node):
         assert base64.b64decode((await friend.hear('message'))['data']['$bin']) == raw
 
 
+async def connections(watch, node):
+    return (await watch.ctl(node.name, op='info'))['result']['connections']
+
+
+async def only_witnesses(watch, node):
+    """Waits until the players of the scene before are gone, and how many connections there are then."""
+    async def left():
+        return await connections(watch, node) == Witness.CONNECTIONS
+    await until(left, 'nobody is connected but the witnesses')
+    return Witness.CONNECTIONS
+
+
 async def half_open(w, node):
     """Connections that never say hello, say half of it, or go away in the middle, in hundreds."""
     async with Watcher(w.urls[0]) as watch:
-        async def connections():
-            return (await watch.ctl(node.name, op='info'))['result']['connections']
-        before = await connections()
+        await only_witnesses(watch, node)
         upgrade = (f'GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
                    f'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n').encode()
         held = []
@@ -185,10 +195,7 @@ async def half_open(w, node):
         begun = time.monotonic()
         await asyncio.get_running_loop().run_in_executor(None, ends)
         assert time.monotonic() - begun < 15
-
-        async def gone():
-            return await connections() == before
-        await until(gone, 'no session is left of them')
+        await only_witnesses(watch, node)
 
 
 async def does_not_read(w, node):
@@ -278,13 +285,13 @@ async def nonsense_on_the_bus(w, node):
 
 def crowd(port, count):
     """`count` connections that said hello and were welcomed, then do nothing."""
-    hello = struct.pack('>I', len(HELLO)) + HELLO
     poll, held = selectors.DefaultSelector(), []
     while len(held) < count:
         batch = []
-        for _ in range(min(200, count - len(held))):
+        for i in range(min(200, count - len(held))):
+            body = pack(dict(op='hello', v=1, player=f'crowd-{count}-{len(held) + i}'))
             s = socket.create_connection(('127.0.0.1', port))
-            s.sendall(hello)
+            s.sendall(struct.pack('>I', len(body)) + body)
             s.setblocking(False)
             poll.register(s, selectors.EVENT_READ)
             batch.append(s)
@@ -308,12 +315,10 @@ async def ten_thousand(w, node):
         return
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     async with Watcher(w.urls[0]) as watch:
-        async def connections():
-            return (await watch.ctl(node.name, op='info'))['result']['connections']
-        others = await connections()
+        others = await only_witnesses(watch, node)
         before, begun = node.resident(), time.monotonic()
         held = await loop.run_in_executor(None, crowd, node.port, CROWD - others)
-        assert await connections() == CROWD
+        assert await connections(watch, node) == CROWD
         grown, took = node.resident() - before, time.monotonic() - begun
         print(f'   {len(held)} connections welcomed in {took:.1f} s, {grown / len(held):.0f} bytes each', flush=True)
         assert SANITIZED or grown / len(held) < 4096, grown / len(held)
@@ -324,10 +329,7 @@ async def ten_thousand(w, node):
         assert not one, 'one more than --max-connections'
         for s in held:
             s.close()
-
-        async def gone():
-            return await connections() == others
-        await until(gone, 'all are gone')
+        await only_witnesses(watch, node)
 
 
 async def run(w):
@@ -342,7 +344,7 @@ async def run(w):
         print(f'ok {scene.__name__} ({time.monotonic() - begun:.1f} s; witnesses: {r["messages"]} messages, '
               f'p50 {r["p50_ms"]:.1f} ms, p99 {r["p99_ms"]:.1f} ms, max {r["max_ms"]:.0f} ms)', flush=True)
         # Two processors are shared by the node, nats-server, the abuser and the witnesses.
-        assert r['p99_ms'] < (1500 if SANITIZED else 500) and r['max_ms'] < 3000, r
+        assert r['p99_ms'] < (1500 if SANITIZED else 500) and r['max_ms'] < (8000 if SANITIZED else 3000), r
     grown = (node.resident() - base) / MIB
     print(f'   resident memory of the node grew by {grown:.1f} MiB', flush=True)
     assert SANITIZED or grown < 64, grown

@@ -13,6 +13,7 @@
 
 #include "base/time.h"
 #include "support/bus_driver.h"
+#include "support/forward.h"
 #include "support/nats_harness.h"
 #include "support/proc.h"
 
@@ -47,11 +48,10 @@ static void make_bucket(struct driver *d, uint64_t token, const char *name)
     cr_assert_eq(ends(d, token), BUS_OK, "%s", d->done[token].data);
 }
 
-/* The bucket's leader hangs: writes are unknown in time, calls do not block, and what became of them can be read. */
-static void check_frozen_leader(struct nats_harness *h)
+/* The bucket's leader hangs: writes are unknown in time, calls do not block, and what became of them can be read. False: it
+ * did not lead any more. */
+static bool leader_hangs(struct nats_harness *h)
 {
-    struct driver *d = open_with((struct bus_nats_config){.urls = h->urls});
-    make_bucket(d, 1, "frozen");
     int leader = nats_harness_leader(h, "KV_frozen");
     cr_assert_geq(leader, 0);
     struct driver *victim = open_with((struct bus_nats_config){.urls = nats_harness_url(h, leader), .ignore_discovered = true});
@@ -74,7 +74,13 @@ static void check_frozen_leader(struct nats_harness *h)
     }
     printf("worst call with a frozen server: %" PRId64 " us\n", worst);
     cr_assert_lt(worst, 50000);
-    cr_assert_eq(ends(other, 2), BUS_UNKNOWN);
+    if (ends(other, 2) != BUS_UNKNOWN) { /* on a busy machine the servers may have chosen another leader just before */
+        nats_harness_thaw(h, leader);
+        cr_assert(nats_harness_healthy(h, 20000));
+        shut(victim);
+        shut(other);
+        return false;
+    }
     cr_assert_eq(ends(victim, 2), BUS_UNKNOWN);
     cr_assert_lt(other->done[2].at_us - start, 1200000);
     cr_assert_lt(victim->done[2].at_us - start, 1600000);
@@ -87,6 +93,17 @@ static void check_frozen_leader(struct nats_harness *h)
     cr_assert(driver_until(victim, &victim->up, 2, 10000));
     shut(victim);
     shut(other);
+    return true;
+}
+
+static void check_frozen_leader(struct nats_harness *h)
+{
+    struct driver *d = open_with((struct bus_nats_config){.urls = h->urls});
+    bool hung = false;
+    make_bucket(d, 1, "frozen");
+    for (int tries = 0; tries < 3 && !hung; tries++)
+        hung = leader_hangs(h);
+    cr_assert(hung);
     shut(d);
 }
 
@@ -164,6 +181,39 @@ Test(bus_faults, slow_loop_is_bounded_and_told, .timeout = 60)
     cr_assert_eq(r->revision[2], s->done[109].revision);
     shut(s);
     shut(r);
+    nats_harness_stop(&h);
+}
+
+/* A connection breaks in the middle of a message, again and again: what comes over the next one is read from its start. */
+Test(bus_faults, a_break_within_a_message_is_forgotten, .timeout = 60)
+{
+    static char payload[60000];
+    enum { BREAKS = 10, AHEAD = 100 };
+    struct nats_harness h;
+    struct forward wire;
+    cr_assert(nats_harness_start(&h, 1, NULL));
+    cr_assert(forward_start(&wire, h.port[0]));
+    char url[64];
+    snprintf(url, sizeof url, "nats://127.0.0.1:%d", wire.port);
+    struct driver *s = open_with((struct bus_nats_config){.urls = h.urls});
+    struct driver *r = open_with((struct bus_nats_config){.urls = url, .ignore_discovered = true});
+    cr_assert_eq(bus_subscribe(r->bus, 3, "flood"), 0);
+    for (uint64_t i = 1; i <= BREAKS; i++) {
+        cr_assert_eq(bus_request(r->bus, i, "nobody", "", 0, T), 0);
+        cr_assert_eq(ends(r, i), BUS_NO_RESPONDERS, "after %" PRIu64 " breaks", i - 1);
+        size_t heard = r->messages;
+        for (int m = 0; m < AHEAD; m++)
+            cr_assert_eq(bus_publish(s->bus, "flood", NULL, payload, sizeof payload), 0);
+        bus_flush(s->bus);
+        cr_assert(driver_until(r, &r->messages, heard + 1, T), "after %" PRIu64 " breaks", i - 1);
+        forward_cut(&wire);
+        cr_assert(driver_until(r, &r->up, i + 1, T));
+    }
+    cr_assert_eq(r->down, BREAKS);
+    cr_assert_gt(r->messages, BREAKS);
+    shut(s);
+    shut(r);
+    forward_stop(&wire);
     nats_harness_stop(&h);
 }
 

@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/time.h"
-#include "support/bus_driver.h"
+#include "support/bus_checks.h"
 #include "support/nats_harness.h"
 
 static const int T = 5000;
@@ -174,6 +175,54 @@ static void check_race(const struct nats_harness *h)
         shut(d[i]);
 }
 
+static void pass(int64_t ms)
+{
+    usleep((useconds_t)ms * 1000);
+}
+
+static void check_logs(const struct nats_harness *h)
+{
+    struct driver *d[3];
+    for (int i = 0; i < 3; i++)
+        d[i] = open_at(h, NULL);
+    bus_check_log(d[0]);
+    bus_check_log_age(d[0], pass);
+    bus_check_log_race(d, 3);
+    bus_check_big(d[0]);
+    for (int i = 0; i < 3; i++)
+        shut(d[i]);
+}
+
+static enum bus_result append(struct driver *d, uint64_t token, const char *subject, uint64_t expected, const char *text)
+{
+    cr_assert_eq(bus_log_append(d->bus, token, subject, expected, text, strlen(text), T), 0);
+    return ends(d, token);
+}
+
+static void check_log_prefix(const struct nats_harness *h)
+{
+    struct driver *a = open_at(h, "red"), *b = open_at(h, "blue"), *plain = open_at(h, NULL);
+    struct bus_stream stream = {.name = "SAME", .subjects = "same.*"};
+    for (int i = 0; i < 2; i++) {
+        struct driver *d = i ? b : a;
+        cr_assert_eq(bus_stream(d->bus, 1, &stream, 2 * T), 0);
+        cr_assert_eq(ends(d, 1), BUS_OK, "%s", d->done[1].data);
+        cr_assert_eq(append(d, 2, "same.x", 0, i ? "of blue" : "of red"), BUS_OK);
+        cr_assert_eq(d->done[2].revision, 1, "a stream of its own");
+    }
+    cr_assert_eq(bus_log_last(plain->bus, 1, "red_SAME", "red.same.x", T), 0);
+    cr_assert_eq(ends(plain, 1), BUS_OK);
+    cr_assert_str_eq(plain->done[1].data, "of red");
+    cr_assert_eq(bus_log_purge(a->bus, 3, "SAME", "same.x", 0, T), 0);
+    cr_assert_eq(ends(a, 3), BUS_OK);
+    cr_assert_eq(bus_log_next(b->bus, 3, "SAME", "same.x", 0, T), 0);
+    cr_assert_eq(ends(b, 3), BUS_OK);
+    cr_assert_str_eq(b->done[3].data, "of blue");
+    shut(a);
+    shut(b);
+    shut(plain);
+}
+
 static void check_listing(const struct nats_harness *h)
 {
     enum { KEYS = 10000 };
@@ -327,7 +376,9 @@ static void all_checks(int servers)
     check_messages(&h);
     check_kv(&h);
     check_race(&h);
+    check_logs(&h);
     check_prefix(&h);
+    check_log_prefix(&h);
     check_close(&h);
     check_latency(&h);
     check_listing(&h);

@@ -18,6 +18,9 @@ from nats_cluster import Cluster as NatsCluster, die_with_parent, free_ports  # 
 from transport import WebSocketJson  # noqa: E402
 
 DEADLINE = 20
+# For nodes that a test starts by hand: nothing of theirs is left in the home of whoever runs the tests.
+HOME_OF_STRAYS = tempfile.TemporaryDirectory(prefix='roomd-test-')
+os.environ.setdefault('ROOMD_DATA_DIR', HOME_OF_STRAYS.name)
 
 
 class OneNats:
@@ -64,7 +67,8 @@ class Node:
         self.log = open(os.path.join(folder, name + '.log'), 'ab')
         nats = ['--nats', ','.join(urls)] if urls else []
         self.process = subprocess.Popen(
-            [roomd, '--server-id', name, '--listen', '127.0.0.1:0', *nats, *options], env=environ,
+            [roomd, '--server-id', name, '--listen', '127.0.0.1:0', '--data-dir', os.path.join(folder, 'data'), *nats,
+             *options], env=environ,
             stdout=subprocess.PIPE, stderr=self.log, preexec_fn=die_with_parent)
         self.port = None
 
@@ -155,13 +159,14 @@ class World:
 class Player:
     """A client that is not ours: any of the three transports, WebSocket with JSON unless told otherwise."""
 
-    def __init__(self, name, node, can=('relay',), over=WebSocketJson):
+    def __init__(self, name, node, can=('relay',), over=WebSocketJson, token=None):
+        self.token = token
         self.name, self.node, self.can, self.request, self.inbox = name, node, list(can), 0, []
         self.over = over()
 
     async def __aenter__(self):
         await self.over.connect(self.node.port)
-        await self.say(op='hello', v=1, player=self.name, can=self.can)
+        await self.say(op='hello', v=1, player=self.name, can=self.can, **({'token': self.token} if self.token else {}))
         self.welcome = await self.hear('welcome')
         return self
 
@@ -210,6 +215,22 @@ class Player:
         self.request += 1
         await self.say(op='leave', id=self.request, room=room)
         return await self.hear('left')
+
+
+async def let_in(node, name, token=None, over=WebSocketJson):
+    """`welcome`, or the code of the error that a hello is answered with; then nothing else comes, and the connection ends."""
+    over = over()
+    await over.connect(node.port)
+    await over.send(dict(op='hello', v=1, player=name, **({'token': token} if token is not None else {})))
+    frames = []
+    while frame := await asyncio.wait_for(over.recv(), DEADLINE):
+        frames.append(frame)
+        if frame['op'] == 'welcome':
+            await over.close()
+            return 'welcome'
+    await over.close()
+    assert len(frames) == 1 and frames[0]['op'] == 'error' and frames[0]['message'], frames
+    return frames[0]['code']
 
 
 async def until(condition, what, timeout=DEADLINE):

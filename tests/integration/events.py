@@ -185,7 +185,10 @@ async def prefixes(w):
             counts[prefix] += 1
         assert all(counts.values()), counts
         streams = set(json.loads(await watch.request('$JS.API.STREAM.NAMES'))['streams'])
-        assert streams == {f'KV_{p}{b}' for p in ('', 'red_', 'blue_') for b in ('rooms', 'servers')}, streams
+        names = ('', 'red_', 'blue_')
+        wanted = {f'KV_{p}{b}' for p in names
+                  for b in ('rooms', 'servers', 'players', 'sessions', 'locks', 'snapshots', 'cluster')}
+        assert streams == wanted | {f'{p}{s}' for p in names for s in (*(f'ROOM_JOURNAL_{k}' for k in range(4)), 'PLAYER_INBOX')}, streams
         print(f'   messages by prefix: {counts}')
 
 

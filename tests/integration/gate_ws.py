@@ -233,6 +233,7 @@ def test_idle_memory(program):
     if soft != resource.RLIM_INFINITY and soft < count + 100:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, hard))
     with Server(program) as server, server.connect() as first:
+        assert stats(first)["connections"] == 1  # it has said something: its hello is not waited for any more
         before = server.resident()
         kept = []
         for _ in range(count):

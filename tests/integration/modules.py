@@ -12,6 +12,12 @@ from transport import TRANSPORTS
 ROOMD, TICTACTOE, NO_SYMBOL, OLD_VERSION = sys.argv[1:5]
 
 
+async def send(player, room, data):
+    """Numbers count 1, 2, 3 in a session, whatever came of the messages before."""
+    player.said = getattr(player, 'said', 0) + 1
+    return await player.send(room, player.said, data)
+
+
 async def board(player):
     return (await player.hear('message'))['data']
 
@@ -20,7 +26,7 @@ async def moves(ann, bob, fields, places):
     """Both play the fields in turn and see the same boards; the last one."""
     for turn, field in enumerate(fields):
         who, room = ((ann, places[0]), (bob, places[1]))[turn % 2]
-        sent = await who.send(room, turn // 2 + 1, field)
+        sent = await send(who, room, field)
         assert sent['op'] == 'sent' and sent['result'] is True, sent
         seen = await board(ann), await board(bob)
         assert seen[0] == seen[1] and seen[0][field] == 'XO'[turn % 2], seen
@@ -33,25 +39,25 @@ async def a_game(w, mine, theirs):
             Player('cat', w.nodes[2]) as cat:
         room = await ann.joined(mode='create', type='tictactoe')
         assert room['state'] == '.........X' and room['max_players'] == 2, room
-        assert (await ann.send(room['room'], 1, 4))['code'] == 'conflict', 'alone'
+        assert (await send(ann, room['room'], 4))['code'] == 'conflict', 'alone'
         seat = await bob.joined(mode='join', type='tictactoe', room_id=room['room_id'])
         assert seat['state'] == '.........X' and {seat['via'], room['via']} == {'local', 'relay'}, (room, seat)
         places = room['room'], seat['room']
         assert await cat.refused(mode='join', type='tictactoe', room_id=room['room_id']) in ('room_full', 'room_locked')
-        assert (await bob.send(places[1], 1, 0))['code'] == 'conflict', 'not the turn of O'
+        assert (await send(bob, places[1], 0))['code'] == 'conflict', 'not the turn of O'
         for wrong in (9, -1, 'corner', None, [4], {'field': 4}, 4.5, 2 ** 40):
-            assert (await ann.send(places[0], 1, wrong))['code'] == 'invalid', wrong
+            assert (await send(ann, places[0], wrong))['code'] == 'invalid', wrong
         assert (await moves(ann, bob, [4, 0, 8], places)) == 'O...X...XO'
-        assert (await bob.send(places[1], 2, 4))['code'] == 'conflict', 'the field is taken'
-        assert (await bob.send(places[1], 2, 1))['result'] is True
+        assert (await send(bob, places[1], 4))['code'] == 'conflict', 'the field is taken'
+        assert (await send(bob, places[1], 1))['result'] is True
         assert await board(ann) == await board(bob) == 'OO..X...XX'
-        assert (await ann.send(places[0], 3, 2))['result'] is True
+        assert (await send(ann, places[0], 2))['result'] is True
         assert (await bob.hear('message'))['data'] == await board(ann) == 'OOX.X...XO'
-        assert (await bob.send(places[1], 3, 3))['result'] is True
-        assert (await ann.send(places[0], 4, 6))['result'] is True
+        assert (await send(bob, places[1], 3))['result'] is True
+        assert (await send(ann, places[0], 6))['result'] is True
         last = [[await board(p) for _ in range(2)][-1] for p in (ann, bob)]
         assert last == ['OOXOX.X.Xx'] * 2, last
-        assert (await bob.send(places[1], 4, 5))['code'] == 'conflict', 'the game is over'
+        assert (await send(bob, places[1], 5))['code'] == 'conflict', 'the game is over'
         await bob.leave(places[1])
         assert (await ann.hear('left'))['reason'] == 'opponent_left'
 
@@ -71,7 +77,7 @@ def refused(path, *words, more=()):
 
 def wrong_modules(folder):
     refused(NO_SYMBOL, "symbol 'room_type' not found")
-    refused(OLD_VERSION, 'was built for version 2 of room/room_type.h, this is version 1', 'build it again')
+    refused(OLD_VERSION, 'was built for version 5 of room/room_type.h, this is version 4', 'build it again')
     refused('/nowhere/dice.so', 'No such file')
     text = os.path.join(folder, 'text.so')
     with open(text, 'w', encoding='ascii') as f:

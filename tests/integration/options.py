@@ -14,10 +14,16 @@ VALUES = {
     'server-id': 'node-x', 'listen': '127.0.0.1:7999', 'advertise': 'play.example.com:7400', 'standalone': 'true',
     'nats': 'nats://n1:4222', 'creds': '/dev/null', 'tls-ca': '/dev/null', 'tls-cert': '/dev/null', 'tls-key': '/dev/null',
     'prefix': 'blue', 'replicas': '3', 'region': 'north', 'capacity': '17', 'room-type': './dice.so',
-    'type': 'duel=relay,max_players=2', 'strategy': 'two-choices', 'prefer-local': 'true', 'routing': 'relay',
+    'type': 'duel=relay,max_players=2', 'route': 'profile=users,to=all', 'queue': 'duo=duel,size=2',
+    'service-hook': './audit.so', 'rate-requests': '9', 'strategy': 'two-choices', 'prefer-local': 'true',
+    'routing': 'relay', 'login-policy': 'reject',
     'heartbeat-interval': ('2s', '2000ms'), 'server-ttl': ('1m', '60000ms'), 'room-ttl': ('0', '0ms'),
     'seat-ttl': ('1500ms', '1500ms'), 'hello-timeout': ('3s', '3000ms'), 'idle-timeout': ('5m', '300000ms'),
     'max-connections': '7', 'max-connections-per-address': '3', 'max-frame': '1024', 'send-queue': '70000',
+    'data-dir': '/tmp/some where', 'snapshot-interval': '7000ms', 'snapshot-ttl': '60000ms', 'failover': 'off', 'grace': '9000ms',
+    'drain-timeout': '8000ms', 'token-keys': '/dev/null', 'token-audience': 'my game', 'token-leeway': '7000ms',
+    'insecure-no-login': 'true', 'admin': '127.0.0.1:7480', 'admin-token-file': '/dev/null', 'inbox-messages': '9',
+    'inbox-bytes': '70000', 'inbox-ttl': '3000ms',
     'room-memory': '100000', 'rooms-per-session': '4', 'log-level': 'debug', 'log-format': 'json',
 }
 
@@ -75,7 +81,8 @@ def each_source_sets_each_option():
         f.flush()
         spaced = [word for name, value in given.items() if value != 'true' for word in (f'--{name}', value)]
         for done in (roomd('--print-config', *(f'--{name}={value}' for name, value in given.items())),
-                     roomd('--print-config', *spaced, '--standalone', '--prefer-local'),
+                     roomd('--print-config', *spaced, '--standalone', '--prefer-local',
+                           '--insecure-no-login'),
                      roomd('--print-config', '--config', f.name), roomd('--print-config', ROOMD_CONFIG=f.name),
                      roomd('--print-config', **{environ_name(name): value for name, value in given.items()})):
             assert done.returncode == 0 and sorted(done.stdout.splitlines()) == sorted(shown), done
@@ -142,11 +149,13 @@ def bad_values_say_what_is_allowed():
         refused(roomd(**{environ: value}), f'{environ}: ', f'--{name}', text)
     for args, words in ((['--creds', '/nowhere/x'], ("--creds is '/nowhere/x'", 'No such file')),
                         (['--tls-ca', '/nowhere/x'], ("--tls-ca is '/nowhere/x'", 'No such file')),
+                        (['--token-keys', '/nowhere/x'], ("--token-keys is '/nowhere/x'", 'No such file')),
                         (['--tls-cert', '/dev/null'], ('--tls-cert and --tls-key belong together',)),
                         (['--tls-key', '/dev/null'], ('--tls-cert and --tls-key belong together',)),
                         (['--heartbeat-interval', '20s'], ('--heartbeat-interval', 'half of --server-ttl'))):
         refused(roomd(*args), *words)
     refused(roomd(*(f'--type=t{i}=relay' for i in range(33))), 'at most 32 --type')
+    refused(roomd(*(f'--route=r{i}=users' for i in range(257))), 'at most 256 --route')
 
 
 def what_only_the_start_finds_out():
@@ -155,6 +164,12 @@ def what_only_the_start_finds_out():
     for args, words in ((['--listen', 'localhost'], ("--listen is 'localhost'", 'HOST:PORT')),
                         (['--listen', '127.0.0.1:99999'], ('--listen is', 'HOST:PORT')),
                         (['--listen', 'example.com:1'], ("'example.com'", 'not an IPv4 or IPv6 address')),
+                        (['--listen', '0.0.0.0:0'], ('--listen 0.0.0.0 ', '--token-keys FILE', '--insecure-no-login')),
+                        (['--listen', '[::]:0'], ('--listen :: ', '--token-keys FILE', '--insecure-no-login')),
+                        (['--listen', '128.0.0.1:0'], ('--listen 128.0.0.1 ', '--token-keys FILE')),
+                        (['--token-keys', __file__, '--insecure-no-login'], ('--token-keys', '--insecure-no-login')),
+                        (['--token-audience', 'x'], ('--token-audience is of no use without --token-keys',)),
+                        (['--token-keys', __file__], (f"key file '{__file__}'", 'line 1')),
                         (['--advertise', 'play'], ("--advertise is 'play'", 'HOST:PORT')),
                         (['--server-id', 'a.b'], ("--server-id is 'a.b'", 'A-Z a-z 0-9 _ -')),
                         (['--server-id', 'all'], ("--server-id is 'all'", "not 'all'")),

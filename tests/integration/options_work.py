@@ -1,5 +1,6 @@
 """Each option of roomd does something that can be seen from outside; where it is cheap, the default is seen to differ.
-Those of placement are in place.py, --standalone in stop.py. Usage: options_work.py ROOMD TICTACTOE.so"""
+Those of placement are in place.py, --standalone in stop.py, those of pushes
+and of the admin port in push.py and admin.py. Usage: options_work.py ROOMD TICTACTOE.so"""
 import asyncio
 import base64
 import binascii
@@ -12,7 +13,8 @@ import sys
 import tempfile
 import time
 
-from cluster import DEADLINE, Node, OneNats, Player, World, play_scenes, until
+from cluster import DEADLINE, Node, OneNats, Player, World, play_scenes, let_in, until
+from tokens import Hs256, token, write_keys
 from transport import Tcp, pack
 from watcher import Watcher
 
@@ -133,7 +135,7 @@ async def limits_of_a_room(w):
     async with Watcher(w.urls[0]) as watch, node(w, 'tight', '--room-memory', '65536', '--rooms-per-session', '2',
                                                  '--room-ttl', '200ms') as n, Player('ann', n) as ann:
         watch.subscribe('room.short.disposed')
-        room = (await ann.joined(mode='create', type='state', room_id='doc'))['room']
+        room = (await ann.joined(mode='create', type='state', room_id='tight-doc'))['room']
         await ann.say(op='send', room=room, n=1, data={'set': {'a': 'v' * 30000}})
         await ann.say(op='send', room=room, n=2, data={'set': {'b': 'v' * 30000, 'c': 'v' * 30000}})
         assert (await ann.hear('left'))['reason'] == 'room_memory'
@@ -147,11 +149,11 @@ async def limits_of_a_room(w):
             return watch.events('room.short.disposed')
         assert (await until(disposed, 'an empty room ends'))[0][1]['reason'] == 'empty'
     async with node(w, 'narrow', '--send-queue', '65536') as n, Player('ann', n) as ann:
-        room = (await ann.joined(mode='create', type='state', room_id='doc'))['room']
+        room = (await ann.joined(mode='create', type='state', room_id='wide-doc'))['room']
         for i in range(4):
             assert (await ann.send(room, i + 1, {'set': {f'k{i}': 'v' * 30000}}))['op'] == 'sent'
         async with Player('bob', n) as bob:
-            await bob.say(op='join', id=1, mode='join', type='state', room_id='doc')
+            await bob.say(op='join', id=1, mode='join', type='state', room_id='wide-doc')
             assert (await bob.hear('joined', 'closed'))['op'] == 'closed', 'a frame beyond the queue was left out'
         assert 'a frame is bigger than --send-queue' in n.logged()
 
@@ -169,6 +171,27 @@ async def big_messages(w):
                 answer = await p.send(seat['room'], n, bytes(size))
                 assert answer['op'] == op and answer.get('code', 'too_big') == 'too_big', (size, answer)
             assert [len((await listener.hear('message'))['data']) for _ in range(2)] == [700_000, 10]
+
+
+async def logins(w):
+    """token-keys, token-audience, token-leeway, insecure-no-login."""
+    key, keys = Hs256('a'), os.path.join(w.folder.name, 'keys.json')
+    write_keys(keys, key)
+    async with node(w, 'open') as n, Player('ann', n):
+        pass
+    async with node(w, 'wide', '--listen', '0.0.0.0:0', '--insecure-no-login') as n, Player('ann', n):
+        pass
+    late = token(key, 'ann', -10)
+    async with node(w, 'shut', '--token-keys', keys, '--listen', '0.0.0.0:0') as n:
+        assert await let_in(n, 'ann') == 'unauthorized'
+        for good in (token(key, 'ann'), token(key, 'ann', aud='other'), late):
+            async with Player('ann', n, token=good):
+                pass
+    async with node(w, 'ours', '--token-keys', keys, '--token-audience', 'game', '--token-leeway', '5s') as n:
+        assert await let_in(n, 'ann', token(key, 'ann')) == 'token_foreign'
+        assert await let_in(n, 'ann', token(key, 'ann', -10, aud='game')) == 'token_expired'
+        async with Player('ann', n, token=token(key, 'ann', -1, aud=['shop', 'game'])):
+            pass
 
 
 async def types(w):
@@ -292,7 +315,7 @@ async def creds(w):
     assert connect['jwt'] == 'eyJ0eXAiOiJKV1QifQ.e30.c2ln' and len(connect['sig']) > 80, connect
 
 
-SCENES = (registry_options, limits_of_a_connection, limits_of_a_room, big_messages, types, ways_to_a_room, logs, tls,
+SCENES = (registry_options, limits_of_a_connection, limits_of_a_room, big_messages, logins, types, ways_to_a_room, logs, tls,
           creds)
 
 

@@ -143,7 +143,9 @@ Test(roomctl_kv, usage_and_reach, .timeout = 60, .init = start, .fini = stop)
     cr_assert_eq(ctl("--help"), 0);
     cr_assert(strstr(out, "doctor"));
     static const char *const verbs[] = {"servers", "server", "rooms", "room", "players", "lock",
-                                        "unlock", "close", "watch", "doctor", "check"};
+                                        "unlock", "close", "watch", "doctor", "check", "drain", "undrain", "migrate",
+                                        "snapshot ls", "snapshot save", "snapshot export", "snapshot import",
+                                        "snapshot restore", "revoke", "locks", "player", "kick"};
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         char words[60];
         snprintf(words, sizeof words, "%s --help", verbs[i]);
@@ -153,6 +155,16 @@ Test(roomctl_kv, usage_and_reach, .timeout = 60, .init = start, .fini = stop)
     cr_assert_eq(ctl("2>&1"), 2);
     cr_assert_eq(ctl("dance 2>&1"), 2);
     cr_assert_eq(ctl("room 2>&1"), 2);
+    cr_assert_eq(ctl("snapshot --help"), 0);
+    cr_assert(strstr(out, "snapshot restore"), "%s", out);
+    cr_assert_eq(ctl("help snapshot export"), 0);
+    cr_assert(strstr(out, "usage: roomctl snapshot export ROOM FILE"), "%s", out);
+    cr_assert_eq(ctl("snapshot 2>&1"), 2);
+    cr_assert_eq(ctl("snapshot dance 2>&1"), 2);
+    cr_assert_eq(ctl("snapshot export x 2>&1"), 2);
+    cr_assert_eq(ctl("migrate x 2>&1"), 2);
+    cr_assert_eq(ctl("snapshot ls 2>&1"), 3, "%s", out); /* no bucket yet */
+    cr_assert_eq(ctl("snapshot restore x 2>&1"), 3, "%s", out);
     cr_assert_eq(ctl("rooms --nope 2>&1"), 2);
     cr_assert_eq(ctl("rooms --sort colour 2>&1"), 2);
     cr_assert_eq(ctl("room 'a b' 2>&1"), 2);
@@ -194,6 +206,9 @@ Test(roomctl_kv, single_and_orders, .timeout = 60, .init = start, .fini = stop)
     cr_assert_eq(ctl("server nobody 2>&1"), 3);
     cr_assert_eq(ctl("room nobody 2>&1"), 3);
     cr_assert_eq(ctl("lock nobody 2>&1"), 3);
+    cr_assert_eq(ctl("player nobody 2>&1"), 3, "%s", out);
+    cr_assert_eq(ctl("kick nobody 2>&1"), 3, "%s", out);
+    cr_assert_eq(ctl("kick 'a b' 2>&1"), 2);
     cr_assert_eq(ctl("players --room nobody --server n9 2>&1"), 3);
     json_t *down = ctl_json("server n2 --json", 0); /* a node that is down need not answer */
     cr_assert(json_is_null(json_object_get(down, "live")));
@@ -236,6 +251,55 @@ Test(roomctl_kv, check_and_doctor, .timeout = 60, .init = start, .fini = stop)
     json_decref(root);
     cr_assert_eq(ctl("doctor"), 1);
     cr_assert(strstr(out, "JetStream") && strstr(out, "bucket servers") && strstr(out, "server n1"), "%s", out);
+}
+
+static void expect_says(const char *words, int code, const char *text)
+{
+    int got = ctl(words);
+    cr_expect_eq(got, code, "%s: %d, wanted %d: %s", words, got, code, out);
+    cr_expect(strstr(out, text), "%s: '%s' lacks '%s'", words, out, text);
+}
+
+Test(roomctl_kv, revoke, .timeout = 60, .init = start, .fini = stop)
+{
+    expect_says("revoke x 2>&1", 3, "there is no bucket 'revoked': no node of this cluster asks for tokens");
+    expect_says("revoke --ls 2>&1", 3, "there is no bucket 'revoked'");
+    expect_says("revoke --undo x 2>&1", 3, "there is no bucket 'revoked'");
+    make_bucket("revoked");
+    expect_says("revoke --ls 2>&1", 0, "nothing is revoked");
+    expect_says("revoke t-1 2>&1", 0, "token 't-1' is revoked\n");
+    expect_says("revoke --player ann --until 7d --reason 'charge back'", 0, "player 'ann' is revoked until 20");
+    expect_says("revoke --ls", 0, "charge back");
+    expect_ids("revoke --ls --json", "player.ann t-1");
+    json_t *row = ctl_json("revoke t-2 --until 30s --reason why --json", 0);
+    cr_expect_str_eq(json_string_value(json_object_get(row, "id")), "t-2");
+    cr_expect_str_eq(json_string_value(json_object_get(row, "reason")), "why");
+    cr_expect_eq(json_string_length(json_object_get(row, "until")), 24);
+    json_decref(row);
+    /* One that is over is in force no more, and goes when something is revoked; what cannot be read stays, for ever. */
+    put("revoked", "past", "{\"until\":\"2025-01-01T00:00:00Z\"}");
+    put("revoked", "bad", "nonsense");
+    expect_ids("revoke --ls --json", "bad player.ann t-1 t-2");
+    expect_says("revoke --undo past 2>&1", 0, "token 'past' is not revoked any more");
+    put("revoked", "past", "{\"until\":\"2025-01-01T00:00:00Z\"}");
+    expect_says("revoke t-3", 0, "token 't-3' is revoked");
+    expect_says("revoke --undo past 2>&1", 3, "token 'past' is not revoked: see roomctl revoke --ls");
+    expect_says("revoke --undo --player ann", 0, "player 'ann' is not revoked any more");
+    expect_says("revoke --undo t-1", 0, "token 't-1' is not revoked any more");
+    expect_ids("revoke --ls --json", "bad t-2 t-3");
+    static const char *const wrong[] = {"revoke", "revoke x --ls", "revoke x --player y", "revoke --ls --until 1d",
+                                        "revoke --undo", "revoke x --undo --reason y", "revoke x --ls --undo", "revoke x y"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char words[80];
+        snprintf(words, sizeof words, "%s 2>&1", wrong[i]);
+        expect_says(words, 2, "see roomctl revoke --help");
+    }
+    expect_says("revoke a.b 2>&1", 2, "invalid token id 'a.b'");
+    expect_says("revoke --player a.b 2>&1", 2, "invalid player id 'a.b'");
+    char longer[300] = "revoke x --reason ";
+    memset(longer + strlen(longer), 'r', 129);
+    strcat(longer, " 2>&1");
+    expect_says(longer, 1, "--reason is longer than 128 characters");
 }
 
 static void write_context(const char *name, const char *text)

@@ -23,7 +23,7 @@ async def heard_to_the_end(player):
 
 async def graceful(w, signum):
     """Players of the node, players of its rooms elsewhere, and the bus: each is told once, and what is left is true."""
-    node = await w.add('leaving')
+    node = await w.add('leaving', '--drain-timeout', '0')  # with it, its rooms would move instead
     async with contextlib.AsyncExitStack() as stack:
         watch = await stack.enter_async_context(Watcher(w.urls[0]))
         for subject in ('server.>', 'room.>', 'player.>'):
@@ -95,7 +95,7 @@ async def no_answer_from_nats(w):
             w.nats.servers[0]['process'].send_signal(signal.SIGSTOP)
             try:
                 node.kill(signal.SIGTERM)
-                assert (await heard_to_the_end(ann))[-1]['op'] == 'kicked'
+                assert (await heard_to_the_end(ann))[-1]['op'] in ('kicked', 'reconnect')
                 assert node.process.poll() is None, 'the entry cannot have been removed'
                 begun = time.monotonic()
                 if second:
@@ -106,7 +106,7 @@ async def no_answer_from_nats(w):
                 w.nats.servers[0]['process'].send_signal(signal.SIGCONT)
         assert code == (1 if second else 0), code
         assert took < (2 if second else 10), took
-        assert ('second signal: stopping now' in node.logged()) == second
+        assert ('one signal more: ending now' in node.logged()) == second
         node.close()
         w.nodes.remove(node)
         print(f'   stopped {took:.1f} s after the {"second" if second else "first"} signal', flush=True)
@@ -155,8 +155,11 @@ async def standalone(roomd, folder):
             for p in everyone:
                 frames = await heard_to_the_end(p)
                 assert frames[-1] == {'op': 'kicked', 'reason': 'server_stopping'}, frames
-                assert [f['reason'] for f in frames if f['op'] == 'left'].count('server_stopping') >= 3, frames
-        assert await node.ended() == 0, node.logged()
+                left = [f['reason'] for f in frames if f['op'] == 'left']
+                # the counter and the document are not over: they wait for this node to be started again
+                assert left in (['server_stopping'], ['server_stopping'] * 2), frames
+        code = await node.ended()
+        assert code == 0, (code, node.logged())
     finally:
         node.close()
 

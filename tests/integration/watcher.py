@@ -11,7 +11,7 @@ import time
 class Watcher:
     def __init__(self, url):
         self.host, self.port = url.split('//')[1].split(':')
-        self.heard, self.replies, self.sid = [], {}, 0
+        self.heard, self.replies, self.sid, self.served, self.work, self.pong = [], {}, 0, {}, set(), None
 
     async def __aenter__(self):
         self.reader, self.writer = await asyncio.open_connection(self.host, int(self.port))
@@ -31,19 +31,48 @@ class Watcher:
                 continue
             if words[0] == 'PING':
                 self.writer.write(b'PONG\r\n')
+            elif words[0] == 'PONG' and self.pong and not self.pong.done():
+                self.pong.set_result(None)
             elif words[0] in ('MSG', 'HMSG'):
                 body = (await self.reader.readexactly(int(words[-1]) + 2))[:-2]
                 if words[0] == 'HMSG':
                     body = body[int(words[-2]):]
                 waiting = self.replies.pop(words[1], None)
+                reply = words[3] if len(words) > (4 if words[0] == 'MSG' else 5) else ''
                 if waiting:
-                    waiting.set_result(body)
+                    if not waiting.done():  # else nobody waits for it any more
+                        waiting.set_result(body)
+                elif words[2] in self.served:
+                    self.run(self.served[words[2]](words[1], body), reply)
                 else:
                     self.heard.append((time.monotonic(), words[1], body))
 
-    def subscribe(self, subject):
+    def subscribe(self, subject, group=''):
         self.sid += 1
-        self.writer.write(f'SUB {subject} {self.sid}\r\n'.encode())
+        self.writer.write(f'SUB {subject} {group} {self.sid}\r\n'.encode())
+
+    def serve(self, subject, handler, group=''):
+        """Answers what comes on the subject: handler(subject, body) gives the reply's bytes, None for none, or a coroutine."""
+        self.subscribe(subject, group)
+        self.served[str(self.sid)] = handler
+
+    def run(self, answer, reply):
+        async def later():
+            body = await answer
+            if body is not None:
+                self.publish(reply, body)
+        if asyncio.iscoroutine(answer):
+            task = asyncio.ensure_future(later())
+            self.work.add(task)
+            task.add_done_callback(self.work.discard)
+        elif answer is not None and reply:
+            self.publish(reply, answer)
+
+    async def flush(self):
+        """All that was said has reached the server."""
+        self.pong = asyncio.get_running_loop().create_future()
+        self.writer.write(b'PING\r\n')
+        await self.pong
 
     async def request(self, subject, body=b'', timeout=2):
         inbox = f'_test.{id(self)}.{self.sid + 1}'
@@ -60,8 +89,8 @@ class Watcher:
         header = b'NATS/1.0\r\nKV-Operation: DEL\r\n\r\n'
         self.writer.write(f'HPUB $KV.{bucket}.{key} {len(header)} {len(header)}\r\n'.encode() + header + b'\r\n')
 
-    async def ctl(self, server, **request):
-        return json.loads(await self.request(f'server.{server}.ctl', json.dumps(request).encode()))
+    async def ctl(self, server, /, wait_s=2, **request):
+        return json.loads(await self.request(f"server.{server}.ctl", json.dumps(request).encode(), wait_s))
 
     async def kv(self, bucket, key):
         """The value of a key as (revision, JSON), read from the stream's leader; None when there is none."""

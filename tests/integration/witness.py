@@ -18,6 +18,8 @@ PAUSE_S = 0.005
 class Witness:
     """`with Witness(node, die_with_parent) as seen:` - afterwards seen.report has messages, p50_ms, p99_ms and max_ms."""
 
+    CONNECTIONS = 2
+
     def __init__(self, node, die_with_parent):
         self.report, self.process = None, subprocess.Popen(
             [sys.executable, __file__, str(node.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

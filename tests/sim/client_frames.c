@@ -1,8 +1,10 @@
 /*
  * The players of the simulated cluster: what they are told, and whether it may be true.
  *
- * Decides: that a joined was asked for, that messages of one sender arrive in order, without repeat, and without gap as
- * long as neither side was told of a loss, that counters count by one. Must not call nodes.
+ * Decides: that a joined was asked for; that what a session is sent is numbered without gap, messages of one sender arrive in
+ * order, without repeat, and without gap as long as neither side was told of a loss (G4); that counters count by one, or
+ * resync says from where; that each input has one answer; that nothing comes from an owner that was superseded (G10). What
+ * counters come to is the ledger's. Must not call nodes.
  */
 #include "clients.h"
 
@@ -11,8 +13,6 @@
 #include <string.h>
 
 #include "wire/mp_read.h"
-
-static void on_joined(struct sim_client *c, const struct wire_frame_joined *m);
 
 static bool read_value(struct wire_raw data, int64_t *value)
 {
@@ -39,6 +39,21 @@ static bool read_pair(struct wire_raw data, uint64_t *join, int64_t *number)
     return true;
 }
 
+/* Of rooms that live on, no owner may speak once a later one has; the others may be played on by an owner that is cut off. */
+static void epoch_seen(struct sim_client *c, int64_t epoch)
+{
+    const struct room_type_def *def = types_find(c->w->types, c->type.s);
+    int64_t before = (int64_t)(uintptr_t)map_get(&c->epochs, c->room_id.s);
+    if (!def || def->durability == ROOM_DURABILITY_NONE)
+        return;
+    if (epoch < before)
+        world_fail(c->w, "G10: %s heard of room %s at epoch %lld after %lld", c->player, c->room_id.s, (long long)epoch,
+                   (long long)before);
+    if (!map_put(&c->epochs, c->room_id.s, (void *)(uintptr_t)epoch))
+        exit(2);
+    c->epoch = epoch;
+}
+
 static void on_joined(struct sim_client *c, const struct wire_frame_joined *m)
 {
     struct world *w = c->w;
@@ -50,7 +65,10 @@ static void on_joined(struct sim_client *c, const struct wire_frame_joined *m)
     c->room = m->room;
     c->room_id = m->room_id;
     c->type = m->type;
-    c->epoch = m->epoch;
+    c->epoch = c->joined_epoch = m->epoch;
+    c->paused = false;
+    c->counts = strcmp(types_find(w->types, m->type.s)->impl->name, "counter") == 0;
+    epoch_seen(c, m->epoch);
     c->join++;
     c->number = c->acknowledged = 0;
     c->errors = 0;
@@ -64,8 +82,10 @@ static void on_joined(struct sim_client *c, const struct wire_frame_joined *m)
     if (c->create_id >= 0)
         invariants_created(w, (unsigned)c->create_id, m->room_id.s);
     c->create_id = -1;
-    if (strcmp(m->type.s, "count") == 0 && !read_value(m->state, &c->counter))
+    if (c->counts && !read_value(m->state, &c->counter))
         world_fail(w, "%s got no state of counter %s", c->player, m->room_id.s);
+    else if (c->counts)
+        ledger_state(w, m->room_id.s, m->type.s, m->epoch, c->counter);
 }
 
 struct gap {
@@ -111,10 +131,13 @@ static void heard(struct sim_client *c, const char *from, struct wire_raw data)
 static void on_message(struct sim_client *c, const struct wire_frame_message *m)
 {
     int64_t value;
+    if (m->seq != c->seq + 1)
+        world_fail(c->w, "G4: %s was sent message %lld after %lld", c->player, (long long)m->seq, (long long)c->seq);
+    c->seq = m->seq;
     if (c->state != CLIENT_SEATED || m->room != c->room)
         return; /* on its way when the seat was given up */
     c->w->messages++;
-    if (strcmp(c->type.s, "count") != 0) {
+    if (!c->counts) {
         heard(c, m->from.s, m->data);
         return;
     }
@@ -122,6 +145,18 @@ static void on_message(struct sim_client *c, const struct wire_frame_message *m)
         world_fail(c->w, "order: %s saw counter %s go from %lld to %lld", c->player, c->room_id.s, (long long)c->counter,
                    (long long)value);
     c->counter = value;
+    ledger_heard(c->w, c->room_id.s, c->epoch, value);
+}
+
+/* Each input is answered once. */
+static bool answered(struct sim_client *c, int64_t n)
+{
+    for (unsigned i = 0; i < c->open_count; i++)
+        if (c->open[i] == n) {
+            memmove(&c->open[i], &c->open[i + 1], (--c->open_count - i) * sizeof(c->open[0]));
+            return true;
+        }
+    return false;
 }
 
 static void on_sent(struct sim_client *c, const struct wire_frame_sent *m)
@@ -132,6 +167,43 @@ static void on_sent(struct sim_client *c, const struct wire_frame_sent *m)
         world_fail(c->w, "order: %s was told sent %lld after %lld", c->player, (long long)m->n,
                    (long long)c->acknowledged);
     c->acknowledged = m->n;
+    if (!answered(c, m->n))
+        world_fail(c->w, "G3: input %lld of %s was answered twice", (long long)m->n, c->player);
+    epoch_seen(c, m->epoch);
+    int64_t value;
+    if (c->counts && !read_value(m->result, &value))
+        world_fail(c->w, "G3: input %lld of %s was acknowledged without its result", (long long)m->n, c->player);
+    else if (c->counts)
+        ledger_acknowledged(c->w, c->room_id.s, c->joined_epoch, m->epoch, value);
+}
+
+static void on_paused(struct sim_client *c, const struct wire_frame_paused *m)
+{
+    if (c->state == CLIENT_SEATED && m->room == c->room)
+        c->paused = true;
+}
+
+static void on_resumed(struct sim_client *c, const struct wire_frame_resumed *m)
+{
+    if (c->state != CLIENT_SEATED || m->room != c->room)
+        return;
+    if (!c->paused)
+        world_fail(c->w, "%s was told that room %s has resumed, but it was not paused", c->player, c->room_id.s);
+    c->paused = false;
+    epoch_seen(c, m->epoch);
+}
+
+static void on_resync(struct sim_client *c, const struct wire_frame_resync *m)
+{
+    if (m->seq < c->seq)
+        world_fail(c->w, "G4: %s was put back from message %lld to %lld", c->player, (long long)c->seq, (long long)m->seq);
+    c->seq = m->seq;
+    if (c->state != CLIENT_SEATED || !m->has_room || m->room != c->room || !c->counts)
+        return;
+    if (!read_value(m->state, &c->counter))
+        world_fail(c->w, "%s got no state of counter %s", c->player, c->room_id.s);
+    else
+        ledger_state(c->w, c->room_id.s, c->type.s, c->epoch, c->counter);
 }
 
 static void on_redirect(struct sim_client *c, const struct wire_frame_redirect *m)
@@ -164,20 +236,49 @@ static void on_welcome(struct sim_client *c)
         return;
     bool proof = c->asked_proof;
     c->redirected = false;
-    client_join(c, WIRE_FRAME_JOIN_MODE_JOIN, c->type.s[0] ? c->type.s : client_types[0], c->room_id.s);
+    client_join(c, WIRE_FRAME_JOIN_MODE_JOIN, c->type.s[0] ? c->type.s : client_types[0].name, c->room_id.s);
     c->asked_proof = proof;
 }
 
 static void on_left(struct sim_client *c, const struct wire_frame_left *m)
 {
-    if ((c->state == CLIENT_SEATED || c->state == CLIENT_LEAVING) && m->room == c->room)
-        client_set(c, CLIENT_READY);
+    if ((c->state != CLIENT_SEATED && c->state != CLIENT_LEAVING) || m->room != c->room)
+        return;
+    if (c->state == CLIENT_SEATED && wire_str_is(m->reason, "room_lost") && ledger_lives(c->w, c->room_id.s, c->joined_epoch))
+        world_fail(c->w, "G2: %s was told that room %s is lost", c->player, c->room_id.s);
+    client_doubts(c);
+    client_set(c, CLIENT_READY);
+}
+
+/* The node wants to be empty. Its address says which one is meant instead; a seat is asked for there by the room's name. */
+static void on_reconnect(struct sim_client *c, const struct wire_frame_reconnect *m)
+{
+    char id[16] = "";
+    bool named = m->address.len < sizeof(id) && m->address.len > 4 &&
+                 memcmp(m->address.data + m->address.len - 4, ".sim", 4) == 0;
+    if (named)
+        memcpy(id, m->address.data, m->address.len - 4);
+    const struct sim_proc *p = proc_by_id(c->w, id);
+    bool seated = c->state == CLIENT_SEATED, proof = c->asked_proof;
+    if (!p) {
+        world_fail(c->w, "%s is told to go where no node is", c->player);
+        return;
+    }
+    client_disconnect(c);
+    c->asked_proof = proof && !seated;
+    c->target = p->index;
+    c->redirected = seated;
+    client_connect(c, c->target);
+    if (c->state == CLIENT_OFF)
+        c->redirected = false;
 }
 
 static void on_error(struct sim_client *c, const struct wire_frame_error *m)
 {
     c->errors++;
     c->redirected = false;
+    if (m->has_n)
+        (void)answered(c, m->n); /* refused: it was not applied */
     if (c->state == CLIENT_JOINING && m->has_id && m->id == c->request) {
         client_set(c, CLIENT_READY);
         c->repeat = c->create_id >= 0 && world_chance(c->w, 60);
@@ -199,6 +300,10 @@ void client_told(struct sim_client *c, const uint8_t *data, size_t len)
         struct wire_frame_left left;
         struct wire_frame_message message;
         struct wire_frame_sent sent;
+        struct wire_frame_paused paused;
+        struct wire_frame_resumed resumed;
+        struct wire_frame_resync resync;
+        struct wire_frame_reconnect reconnect;
         struct wire_frame_error error;
     } m;
     int op = wire_peek_op(data, len);
@@ -218,6 +323,10 @@ void client_told(struct sim_client *c, const uint8_t *data, size_t len)
         TOLD(WIRE_OP_LEFT, left, on_left(c, &m.left));
         TOLD(WIRE_OP_MESSAGE, message, on_message(c, &m.message));
         TOLD(WIRE_OP_SENT, sent, on_sent(c, &m.sent));
+        TOLD(WIRE_OP_PAUSED, paused, on_paused(c, &m.paused));
+        TOLD(WIRE_OP_RESUMED, resumed, on_resumed(c, &m.resumed));
+        TOLD(WIRE_OP_RESYNC, resync, on_resync(c, &m.resync));
+        TOLD(WIRE_OP_RECONNECT, reconnect, on_reconnect(c, &m.reconnect));
         TOLD(WIRE_OP_ERROR, error, on_error(c, &m.error));
     }
 #undef TOLD

@@ -15,9 +15,17 @@
 #include "wire/codec.h"
 #include "wire/mp_write.h"
 
-const char *const client_types[CLIENT_TYPES] = {"duo", "trio", "quad", "eight", "count"};
-
-static const char *const named_rooms[CLIENT_TYPES] = {"room-duo", "room-trio", "room-quad", "room-eight", "room-count"};
+const struct client_type client_types[CLIENT_TYPES] = {
+    {"duo", "duo=relay,max_players=2", "room-duo", false},
+    {"kept", "kept=counter,max_players=4", "room-kept", false},
+    {"trio", "trio=relay,max_players=3", "room-trio", false},
+    {"saved", "saved=counter,max_players=4,durability=snapshot", "room-saved", false},
+    {"quad", "quad=relay,max_players=4", "room-quad", false},
+    {"forever", "forever=counter,max_players=6,auto_dispose=false", "room-forever", true},
+    {"eight", "eight=relay,max_players=8", "room-eight", false},
+    {"count", "count=counter,max_players=4,durability=none", "room-count", false},
+    {"long", "long=counter,max_players=6,durability=snapshot,auto_dispose=false", "room-long", true},
+};
 
 void client_set(struct sim_client *c, enum client_state state)
 {
@@ -99,7 +107,7 @@ void client_connect(struct sim_client *c, unsigned node)
     c->node = node;
     c->life = w->procs[node].life;
     c->conn = ++w->conns;
-    c->n = c->acknowledged = 0;
+    c->n = c->acknowledged = c->seq = 0;
     client_set(c, CLIENT_HELLO);
     post(c, ITEM_OPEN, NULL, 0);
     struct wire_frame_hello hello = {.v = 1};
@@ -116,6 +124,7 @@ void client_disconnect(struct sim_client *c)
     if (c->state == CLIENT_OFF)
         return;
     post(c, ITEM_CLOSE, NULL, 0);
+    client_doubts(c);
     client_set(c, CLIENT_OFF);
     c->conn = 0;
 }
@@ -141,39 +150,45 @@ void client_join(struct sim_client *c, enum wire_frame_join_mode mode, const cha
     c->ticket[0] = 0;
 }
 
+void client_doubts(struct sim_client *c)
+{
+    if (c->counts)
+        ledger_doubt(c->w, c->room_id.s, c->joined_epoch, c->open_count);
+    c->open_count = 0;
+}
+
 /* ---- what a player does next ---- */
 
 static void choose_join(struct sim_client *c)
 {
     struct world *w = c->w;
-    size_t type = rng_below(&w->rng, CLIENT_TYPES);
+    const struct client_type *type = &client_types[rng_below(&w->rng, CLIENT_TYPES)];
     if (!c->repeat)
         c->create_id = -1;
     if (w->healing && !c->proved) {
         c->create_id = -1;
-        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type], NULL);
+        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, type->name, NULL);
     } else if (c->create_id >= 0 || world_chance(w, 15)) {
         if (c->create_id < 0)
             c->create_id = (int)rng_below(&w->rng, SIM_CREATE_IDS);
         c->repeat = false;
-        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, client_types[c->create_id % CLIENT_TYPES], NULL);
-    } else if (world_chance(w, 35)) {
+        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, client_types[c->create_id % CLIENT_TYPES].name, NULL);
+    } else if (type->named_only || world_chance(w, 35)) {
         bool only_join = world_chance(w, 25);
-        client_join(c, only_join ? WIRE_FRAME_JOIN_MODE_JOIN : WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type],
-                    named_rooms[type]);
+        client_join(c, only_join ? WIRE_FRAME_JOIN_MODE_JOIN : WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, type->name, type->room);
     } else if (world_chance(w, 15)) {
-        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, client_types[type], NULL);
+        client_join(c, WIRE_FRAME_JOIN_MODE_CREATE, type->name, NULL);
     } else {
-        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, client_types[type], NULL);
+        client_join(c, WIRE_FRAME_JOIN_MODE_JOIN_OR_CREATE, type->name, NULL);
     }
 }
 
 static void send_some(struct sim_client *c)
 {
-    for (int64_t count = world_between(c->w, 1, 4); count > 0; count--) {
+    for (int64_t count = world_between(c->w, 1, 4); count > 0 && c->open_count < CLIENT_OPEN_MAX; count--) {
         uint8_t bytes[64];
         struct buf data = {.data = bytes, .cap = sizeof(bytes), .max = sizeof(bytes), .alloc = &alloc_libc};
-        if (strcmp(c->type.s, "count") == 0) {
+        if (c->counts) {
             mp_write_map(&data, 1);
             mp_write_text(&data, "add");
             mp_write_int(&data, 1);
@@ -182,6 +197,7 @@ static void send_some(struct sim_client *c)
             mp_write_uint(&data, c->join);
             mp_write_int(&data, ++c->number);
         }
+        c->open[c->open_count++] = c->n + 1;
         struct wire_frame_send send = {.room = c->room, .n = ++c->n, .data = {bytes, (uint32_t)data.len}};
         client_say(c, WIRE_OP_SEND, &send);
     }
@@ -190,6 +206,7 @@ static void send_some(struct sim_client *c)
 static void leave(struct sim_client *c)
 {
     struct wire_frame_leave frame = {.id = ++c->request, .room = c->room};
+    client_doubts(c); /* what is answered yet is not looked at */
     client_set(c, CLIENT_LEAVING);
     client_say(c, WIRE_OP_LEAVE, &frame);
 }
@@ -262,6 +279,7 @@ void clients_closed(struct world *w, unsigned node, uint64_t conn)
             continue;
         world_note(w, "%s lost its connection", c->player);
         c->repeat = c->state == CLIENT_JOINING && c->create_id >= 0;
+        client_doubts(c);
         client_set(c, CLIENT_OFF);
         c->conn = 0;
     }
@@ -277,6 +295,7 @@ void clients_init(struct world *w)
         c->index = i;
         c->last = &c->first;
         c->create_id = -1;
+        map_init(&c->epochs, &alloc_libc);
         snprintf(c->player, sizeof(c->player), "p%u", i);
         c->can_redirect = world_chance(w, 60);
         c->can_relay = !c->can_redirect || world_chance(w, 60) || w->seed % 8 == 5; /* proc.c: no public addresses */
@@ -288,11 +307,13 @@ void clients_init(struct world *w)
 
 void clients_deinit(struct world *w)
 {
-    for (unsigned i = 0; i < w->client_count; i++)
+    for (unsigned i = 0; i < w->client_count; i++) {
+        map_deinit(&w->clients[i].epochs);
         for (struct client_item *item = w->clients[i].first, *next; item; item = next) {
             next = item->next;
             free(item);
         }
+    }
     free(w->clients);
 }
 
@@ -321,8 +342,15 @@ bool clients_agree(const struct world *w, char *why, size_t size)
 {
     for (unsigned i = 0; i < w->client_count; i++) {
         const struct sim_client *c = &w->clients[i];
+        if (c->state == CLIENT_SEATED && settle_room_waits(w, c->room_id.s))
+            continue; /* its player hears of it when it runs again */
         if (c->state == CLIENT_SEATED && !room_with(w, c->room_id.s, c->player)) {
             snprintf(why, size, "%s believes it sits in room %s, but has no seat", c->player, c->room_id.s);
+            return false;
+        }
+        if (c->state == CLIENT_SEATED && (c->open_count || c->paused)) {
+            snprintf(why, size, "%s in room %s %s, and has %u inputs without an answer", c->player, c->room_id.s,
+                     c->paused ? "is paused" : "plays", c->open_count);
             return false;
         }
     }
@@ -335,8 +363,8 @@ bool clients_agree(const struct world *w, char *why, size_t size)
                 const struct sim_client *c = client_at((struct world *)w, m.player);
                 if (c && c->state == CLIENT_SEATED && strcmp(c->room_id.s, host_room_id(r)) == 0)
                     continue;
-                snprintf(why, size, "room %s on %s has a seat for %s, who is not there", host_room_id(r), w->procs[i].id,
-                         m.player);
+                snprintf(why, size, "room %s on %s has a %s seat for %s, who is not there", host_room_id(r), w->procs[i].id,
+                         m.who ? "taken" : "held", m.player);
                 return false;
             }
         }

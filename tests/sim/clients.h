@@ -6,8 +6,7 @@
 #ifndef SIM_CLIENTS_H
 #define SIM_CLIENTS_H
 
-#include "sim.h"
-#include "wire/wire_gen.h"
+#include "ledger.h"
 
 enum client_state { CLIENT_OFF, CLIENT_HELLO, CLIENT_READY, CLIENT_JOINING, CLIENT_SEATED, CLIENT_LEAVING };
 
@@ -24,6 +23,9 @@ struct heard_from {
     uint64_t join; /* the sender's */
     int64_t number;
 };
+
+/* As many inputs without an answer as a player lets there be. */
+enum { CLIENT_OPEN_MAX = 60 };
 
 struct sim_client {
     struct world *w;
@@ -44,19 +46,30 @@ struct sim_client {
     /* the seat */
     int64_t room;
     struct id room_id, type;
-    int64_t epoch, seat_max;
+    int64_t epoch, joined_epoch;
+    bool paused, counts;
     uint64_t join; /* counts up over all joins of this client */
-    int64_t number, n, acknowledged, counter;
+    int64_t number, n, acknowledged, counter, seq;
+    int64_t open[CLIENT_OPEN_MAX]; /* numbers of inputs without an answer, the oldest first */
+    unsigned open_count;
+    struct map epochs; /* room that outlives its owner -> the highest epoch seen, as a number */
     unsigned errors; /* told since it joined */
     struct heard_from heard[SIM_CLIENTS_MAX];
 };
 
-extern const char *const client_types[];
-enum { CLIENT_TYPES = 5 };
+/* What players play. Creation ids take types by their place here. */
+struct client_type {
+    const char *name, *spec, *room;
+    bool named_only; /* its rooms never end, so there must not be many */
+};
+enum { CLIENT_TYPES = 9 };
+extern const struct client_type client_types[CLIENT_TYPES];
 
 void client_set(struct sim_client *c, enum client_state state);
 void client_connect(struct sim_client *c, unsigned node);
 void client_disconnect(struct sim_client *c);
+/* No answer to what is open will come any more. */
+void client_doubts(struct sim_client *c);
 void client_say(struct sim_client *c, int op, const void *message);
 void client_join(struct sim_client *c, enum wire_frame_join_mode mode, const char *type, const char *room);
 void client_told(struct sim_client *c, const uint8_t *data, size_t len);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/store_mem.h"
+
 struct turn_arg {
     unsigned index;
     uint64_t life, number;
@@ -138,11 +140,15 @@ static void turn(struct world *w, void *arg)
     p->turn_at_us = 0;
     bool more = node_turn(p->node, proc_mono(p), proc_wall(p));
     invariants_node(w, p);
+    operator_look(w, p);
     if (p->over) {
         proc_kill(p, "over");
         return;
     }
+    struct mono disk;
     int64_t due = node_next_due(p->node).us - p->skew_us;
+    if (sim_disk_due(p->store, &disk) && disk.us - p->skew_us < due)
+        due = disk.us - p->skew_us;
     if (due < w->now_us + 100)
         due = w->now_us + 100;
     proc_wake(p, more ? w->now_us + 20 : due);
@@ -167,10 +173,12 @@ void proc_start(struct sim_proc *p)
     if (p->node)
         return;
     p->life++;
-    p->frozen = p->stopping = p->over = p->ready = false;
+    p->frozen = p->stopping = p->over = p->ready = p->drains = false;
     p->turn_at_us = 0;
+    p->rolled_back = 0;
     rng_init(&p->secret, rng_next(&w->rng));
     p->bus = sim_bus_create(w, p->index, p->life);
+    p->store = sim_disk_open(p);
 
     struct node_config config;
     node_config_defaults(&config);
@@ -187,6 +195,12 @@ void proc_start(struct sim_proc *p)
     config.types = w->types;
     config.routing = (enum node_routing)(w->seed % 3);
     config.empty_ms = 2000;
+    config.hold_ms = 8000;
+    config.snapshot_ms = SIM_SNAPSHOT_MS(w);
+    config.drain_ms = SIM_DRAIN_MS(w);
+    config.core.migration_timeout_ms = SIM_MOVE_MS(w);
+    config.store = p->store;
+    config.core.stable_ms = 1500; /* many owners die here, and none for what is in a room */
     config.replicas = 3;
     config.fill_random = fill_random;
     config.random_arg = p;
@@ -208,6 +222,8 @@ void proc_kill(struct sim_proc *p, const char *why)
     p->node = NULL;
     p->frozen = p->ready = false;
     node_destroy(node);
+    sim_disk_close(p->store, p->over);
+    p->store = NULL;
     sim_bus_destroy(p->bus);
     p->bus = NULL;
     clients_closed(p->w, p->index, 0);
@@ -237,14 +253,18 @@ void proc_freeze(struct sim_proc *p, int64_t us)
     world_at(p->w, p->frozen_until_us, go_on, a);
 }
 
+/* As a signal; the second one means now, the third ends the process. */
 void proc_stop(struct sim_proc *p)
 {
-    if (!proc_active(p) || p->stopping)
+    if (!proc_active(p))
         return;
     world_note(p->w, "%s is asked to stop", p->id);
     p->stopping = true;
-    node_stop(p->node, "stopping", proc_mono(p), proc_wall(p));
-    proc_wake(p, p->w->now_us);
+    p->over = !node_stop(p->node, "stopping", proc_mono(p), proc_wall(p)) || p->over;
+    if (p->over)
+        proc_kill(p, "one signal more");
+    else
+        proc_wake(p, p->w->now_us);
 }
 
 void proc_deinit(struct world *w)
@@ -253,9 +273,14 @@ void proc_deinit(struct world *w)
         struct sim_proc *p = &w->procs[i];
         if (p->node)
             node_destroy(p->node);
+        if (p->store)
+            sim_disk_close(p->store, false);
         if (p->bus)
             sim_bus_destroy(p->bus);
+        store_disk_destroy(p->disk);
         p->node = NULL;
         p->bus = NULL;
+        p->store = NULL;
+        p->disk = NULL;
     }
 }

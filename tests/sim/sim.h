@@ -4,11 +4,17 @@
  * world.c       virtual time: a heap of timed calls, the trace and its hash, the verdict
  * proc.c        nodes as processes: start, turn, kill, stop and continue
  * sim_bus.c     the bus of a node: connections, messages, requests
- * sim_kv.c      the registries: revisions, compare-and-set, leaders that go away, watches that lag
+ * sim_lead.c    the leader of a bucket or stream: what it answers, loses, or does seconds later
+ * sim_kv.c      the registries: revisions, compare-and-set, watches that lag
+ * sim_log.c     the logs: streams of messages behind a fence, reads that may be stale
+ * sim_disk.c    the disk of a process: what it keeps over a kill
  * faults.c      what goes wrong, drawn from the seed, and how it is healed
+ * operator.c    what people ask of the nodes meanwhile: move rooms, drain, undrain, save
  * clients.c     players; client_frames.c reads what they are told
  * invariants.c  G1, G6, G10 after each step
+ * ledger.c      G2, G3: what was acknowledged of rooms that outlive their owners
  * settle.c      G9 after the faults
+ * replayed.c    is a room that runs what its snapshot and its journal say?
  *
  * One thread; everything that happens is drawn from the seed, so that a seed is a whole story. Invariant: no more than
  * NATS promises is ever promised to a node.
@@ -20,13 +26,18 @@
 #include "base/rng.h"
 #include "node/node.h"
 #include "port/bus.h"
+#include "port/store.h"
 #include "room/host.h"
 #include "room/types.h"
 
-enum { SIM_NODES_MAX = 5, SIM_CLIENTS_MAX = 24, SIM_BUCKETS_MAX = 16, SIM_CREATE_IDS = 6 };
+enum { SIM_OPERATOR = 5 /* in the place of a node's index */, SIM_NODES_MAX = SIM_OPERATOR };
+enum { SIM_CLIENTS_MAX = 24, SIM_BUCKETS_MAX = 16, SIM_STREAMS_MAX = 8, SIM_CREATE_IDS = 6 };
+enum { SIM_MESSAGE_MAX = 1048576, SIM_HEADERS_MAX = 128 };
 
 #define SIM_MS 1000
 #define SIM_S 1000000
+/* What this seed's nodes call snapshot_interval. */
+#define SIM_SNAPSHOT_MS(w) (1000 + (int64_t)((w)->seed % 5) * 1000)
 
 struct world;
 typedef void sim_fn(struct world *w, void *arg);
@@ -36,6 +47,16 @@ struct timed {
     uint64_t order;
     sim_fn *fn;
     void *arg; /* freed with free() after the call, or with the world */
+};
+
+/* How long a node may take to leave in order, and a room to move: short ones are cut off by it. */
+#define SIM_DRAIN_MS(w) (2000 + (int64_t)((w)->seed % 5) * 4000)
+#define SIM_MOVE_MS(w) ((w)->seed % 3 ? 10000 : 2500)
+
+/* What goes wrong: each seed knows some of it. */
+enum sim_fault {
+    SIM_KILL, SIM_FREEZE, SIM_CUT, SIM_ONE_WAY, SIM_DROP, SIM_ELECTION, SIM_LOSS, SIM_STOP, SIM_KILL_ALL, SIM_FULL_DISK,
+    SIM_DAMAGE, SIM_SLOW_DISKS, SIM_WIPE, SIM_FAULTS
 };
 
 /* What the simulator does wrong on purpose, so that the invariants can be seen to bite. */
@@ -98,7 +119,7 @@ struct sim_bus {
     struct sim_queued *first, **last;
     size_t queued;
     struct sim_open *open;
-    struct sim_sub subs[64];
+    struct sim_sub subs[512];
     size_t sub_count;
     struct sim_watch watches[SIM_BUCKETS_MAX];
     size_t watch_count;
@@ -108,18 +129,27 @@ struct sim_bus {
     int64_t out_us; /* what was said last arrives then: one connection keeps its order */
 };
 
+struct store_disk;
+
 struct sim_proc {
     struct world *w;
     unsigned index;
     char id[16];
     struct node *node; /* NULL: not running */
     struct sim_bus *bus;
+    struct store *store; /* of this life */
+    struct store_disk *disk;
     uint64_t life; /* +1 at each start */
-    bool frozen, stopping, over, ready;
+    bool frozen, stopping, over, ready, disk_full;
     int64_t frozen_until_us, skew_us, turn_at_us;
     int64_t wall_skew_ms;
     uint64_t turn_number;
     struct rng secret;
+    uint64_t drain_life;   /* operator.c: the life that was asked to drain; 0: none, or it was told to go on */
+    uint64_t drain_asked;  /* the number of the last such order */
+    uint64_t drain_over;   /* the last number there was when it was answered or given up; UINT64_MAX: it is open */
+    bool drains, drains_rooms; /* as it was seen last */
+    uint64_t rolled_back;      /* moves, likewise */
 };
 
 struct sim_kv_entry {
@@ -128,6 +158,7 @@ struct sim_kv_entry {
     int64_t written_us;
     size_t len;
     uint8_t *data;
+    struct sim_kv_entry *before; /* what it was when the last leader was lost, if it changed soon after */
 };
 
 struct sim_bucket {
@@ -136,10 +167,54 @@ struct sim_bucket {
     int64_t ttl_us;
     uint64_t sequence;
     int64_t leaderless_until_us;
+    int64_t stale_until_us; /* as of a stream */
+    uint64_t stale_sequence;
     struct map entries;
 };
 
+struct sim_log_message {
+    struct sim_log_message *next;
+    uint64_t sequence;
+    size_t len;
+    uint8_t data[];
+};
+
+struct sim_log { /* of one subject */
+    struct sim_log_message *first, *last;
+};
+
+struct sim_stream {
+    char name[32], subjects[160];
+    uint64_t sequence;
+    int64_t leaderless_until_us;
+    /* Who led before the election is back and answers reads with what it had then. */
+    int64_t stale_until_us;
+    uint64_t stale_sequence;
+    struct map logs;
+};
+
+/* Something asked of the leader of a bucket or stream; first member of what each of them asks. */
+struct sim_op;
+struct sim_op_kind {
+    void (*perform)(struct world *w, const struct sim_op *op, bool answer);
+    int64_t (*leaderless_until)(struct world *w, const struct sim_op *op);
+    /* It is lost now and will be done later. */
+    void (*put_off)(struct world *w, struct sim_op *op);
+};
+struct sim_op {
+    const struct sim_op_kind *kind;
+    size_t size; /* of the whole */
+    unsigned owner;
+    uint64_t life, number;
+    bool late; /* it was lost, and arrives after all */
+};
+
 struct sim_client;
+struct sim_order;
+
+struct sim_moves { /* what became of moves and drains */
+    unsigned asked, committed, rolled_back, drains, drained;
+};
 
 struct world {
     uint64_t seed;
@@ -157,22 +232,32 @@ struct world {
     struct types *types;
     struct sim_proc procs[SIM_NODES_MAX];
     unsigned proc_count;
-    int64_t sent_us[SIM_NODES_MAX][SIM_NODES_MAX]; /* last arrival on each path: order is kept per path */
+    int64_t sent_us[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1]; /* last arrival on each path: order is kept per path */
     struct sim_bucket buckets[SIM_BUCKETS_MAX];
     size_t bucket_count;
+    struct sim_stream streams[SIM_STREAMS_MAX];
+    size_t stream_count;
 
     struct sim_client *clients;
     unsigned client_count;
     uint64_t conns;
     unsigned joins, messages;
 
-    unsigned faults;      /* bits of the kinds that this seed knows */
+    struct sim_order *orders; /* operator.c: without an answer yet */
+    int64_t order_gap_ms;
+    struct sim_moves moves;
+
+    unsigned faults;      /* bits of enum sim_fault: what this seed knows */
     bool healing;         /* no new faults */
     bool quiet;           /* players do nothing any more */
     int64_t loss_until_us;
     struct map epochs;    /* invariants.c: room -> struct accepted */
     struct map fenced;    /* boots that were superseded */
     struct map boots;     /* server -> its last accepted boot */
+    struct map appended;  /* stream -> the last accepted sequence, as a number */
+    struct map logged;    /* journal -> struct logged */
+    struct map marked;    /* room -> struct marked */
+    struct map ledger;    /* ledger.c: room -> struct account */
     char created[SIM_CREATE_IDS][64]; /* create id -> the room it gave */
 
     bool failed;
@@ -209,6 +294,16 @@ struct sim_proc *proc_by_id(struct world *w, const char *id);
 bool proc_active(const struct sim_proc *p);
 void proc_deinit(struct world *w);
 
+/* sim_disk.c */
+struct store *sim_disk_open(struct sim_proc *p);
+void sim_disk_close(struct store *store, bool orderly);
+bool sim_disk_due(const struct store *store, struct mono *at);
+bool sim_disk_is_full(const struct store *store);
+/* The newest image of the room in this life of the process; NULL: none. */
+const struct store_mark *sim_disk_saved(const struct store *store, const char *room);
+/* What is saved of `room` from now on goes to `out`, too; both NULL: no more. */
+void sim_disk_catch(struct store *store, const char *room, struct buf *out);
+
 /* sim_bus.c */
 struct sim_bus *sim_bus_create(struct world *w, unsigned owner, uint64_t life);
 void sim_bus_destroy(struct sim_bus *b);
@@ -235,6 +330,26 @@ void sim_bus_inward(struct sim_bus *b, int64_t at_us, void (*land)(struct sim_bu
 void sim_bus_answer(struct world *w, unsigned owner, uint64_t life, uint64_t number, int64_t at_us, enum bus_result result,
                     uint64_t revision, const void *data, size_t len);
 
+/* A request of somebody who is no node; its answer, or that nobody is there, goes to operator_answered(). */
+void sim_bus_ask(struct world *w, const char *subject, uint64_t number, const void *data, size_t len);
+
+/* Does `subject` match? */
+bool sim_bus_matches(const char *pattern, const char *subject);
+
+/* sim_lead.c: takes `op`, on one malloc() block. Returns 0. */
+int sim_lead_begin(struct sim_bus *b, uint64_t token, struct sim_op *op, int timeout_ms);
+
+/* sim_log.c */
+int sim_stream(struct bus *b, uint64_t token, const struct bus_stream *stream, int timeout_ms);
+int sim_log_append(struct bus *b, uint64_t token, const char *subject, uint64_t expected, const void *data, size_t len,
+                   int timeout_ms);
+int sim_log_last(struct bus *b, uint64_t token, const char *stream, const char *subject, int timeout_ms);
+int sim_log_next(struct bus *b, uint64_t token, const char *stream, const char *subject, uint64_t from, int timeout_ms);
+int sim_log_purge(struct bus *b, uint64_t token, const char *stream, const char *subject, uint64_t below, int timeout_ms);
+/* The stream has no leader for so long; after that the old one may answer reads for a moment. */
+void sim_log_election(struct world *w, struct sim_stream *s, int64_t us);
+void sim_log_deinit(struct world *w);
+
 /* sim_kv.c */
 int sim_kv_bucket(struct bus *b, uint64_t token, const struct bus_bucket *bucket, int timeout_ms);
 int sim_kv_watch(struct bus *b, const char *bucket);
@@ -246,10 +361,20 @@ int sim_kv_delete(struct bus *b, uint64_t token, const char *bucket, const char 
 void sim_kv_resync(struct sim_bus *b);
 /* Frees what the watches of a bus remember. */
 void sim_kv_forget(struct sim_bus *b);
+void sim_kv_election(struct world *w, struct sim_bucket *b, int64_t us);
 struct sim_bucket *sim_kv_find(struct world *w, const char *name);
 /* NULL: no such key now, or deleted. */
 const struct sim_kv_entry *sim_kv_look(const struct world *w, const struct sim_bucket *bucket, const char *key);
 void sim_kv_deinit(struct world *w);
+
+/* operator.c */
+void operator_init(struct world *w);
+void operator_heal(struct world *w);
+void operator_deinit(struct world *w);
+/* `data` NULL: nobody is there. */
+void operator_answered(struct world *w, uint64_t number, const void *data, size_t len);
+/* After a turn of the node. */
+void operator_look(struct world *w, struct sim_proc *p);
 
 /* faults.c */
 void faults_init(struct world *w);
@@ -270,10 +395,22 @@ bool clients_agree(const struct world *w, char *why, size_t size);
 void invariants_init(struct world *w);
 void invariants_deinit(struct world *w);
 void invariants_node(struct world *w, const struct sim_proc *p);
-void invariants_written(struct world *w, const char *bucket, const char *key, const void *data, size_t len, bool deleted);
+/* `writer` is the index of a node. */
+void invariants_written(struct world *w, unsigned writer, const char *bucket, const char *key, const void *data, size_t len,
+                        bool deleted);
+/* Called for each append that is accepted; `before` is the subject's last message until now, 0: none. */
+void invariants_log(struct world *w, const char *stream, const char *subject, uint64_t before, uint64_t sequence,
+                    const void *data, size_t len);
 void invariants_created(struct world *w, unsigned create_id, const char *room);
+/* Somebody was told that the room is on that server at that epoch. */
+void invariants_moved(struct world *w, const char *room, const char *server, int64_t epoch);
+
+/* replayed.c: takes images of rooms, which their nodes then save. */
+bool replayed_holds(struct world *w, char *why, size_t size);
 
 /* settle.c */
 bool settle_holds(const struct world *w, char *why, size_t size);
+/* Nobody has a place for the room, and so it is listed as pending. */
+bool settle_room_waits(const struct world *w, const char *room);
 
 #endif

@@ -14,8 +14,6 @@
 #include "base/id.h"
 #include <xxhash.h>
 
-enum { MESSAGE_MAX = 1048576 };
-
 int64_t sim_bus_delay(struct world *w)
 {
     uint64_t dice = rng_below(&w->rng, 1000);
@@ -228,7 +226,7 @@ struct heard { /* and from there to a subscriber */
     uint8_t data[];
 };
 
-static bool matches(const char *pattern, const char *subject)
+bool sim_bus_matches(const char *pattern, const char *subject)
 {
     while (*pattern && *subject) {
         if (pattern[0] == '>')
@@ -265,7 +263,7 @@ static unsigned route_to(struct sim_bus *b, const struct said *s)
     struct world *w = b->w;
     unsigned heard = 0;
     for (size_t i = 0; i < b->sub_count; i++) {
-        if (b->subs[i].visible_us > w->now_us || !matches(b->subs[i].subject, s->subject))
+        if (b->subs[i].visible_us > w->now_us || !sim_bus_matches(b->subs[i].subject, s->subject))
             continue;
         heard++;
         if (w->now_us < w->loss_until_us && world_chance(w, 30))
@@ -284,11 +282,39 @@ static unsigned route_to(struct sim_bus *b, const struct said *s)
     return heard;
 }
 
+struct told { /* on its way to the operator */
+    uint64_t number;
+    bool nobody;
+    size_t len;
+    uint8_t data[];
+};
+
+static void land_told(struct world *w, void *arg)
+{
+    const struct told *t = arg;
+    operator_answered(w, t->number, t->nobody ? NULL : t->data, t->len);
+}
+
+/* s NULL: nobody is there. */
+static void tell_operator(struct world *w, uint64_t number, const struct said *s)
+{
+    struct told *t = world_alloc(sizeof(*t) + (s ? s->len : 0));
+    *t = (struct told){.number = number, .nobody = !s, .len = s ? s->len : 0};
+    if (s)
+        memcpy(t->data, s->data, s->len);
+    world_at(w, w->now_us + sim_bus_delay(w), land_told, t);
+}
+
 static void route(struct world *w, void *arg)
 {
     const struct said *s = arg;
     unsigned owner, heard = 0;
     unsigned long long life, number;
+    if (sscanf(s->subject, "_OP.%llu", &number) == 1) {
+        if (w->now_us >= w->loss_until_us || !world_chance(w, 30))
+            tell_operator(w, number, s);
+        return;
+    }
     if (sscanf(s->subject, "_R.%u.%llu.%llu", &owner, &life, &number) == 3) {
         int64_t *last = &w->sent_us[s->owner][owner], at = w->now_us + sim_bus_delay(w);
         *last = at > *last ? at : *last;
@@ -299,7 +325,9 @@ static void route(struct world *w, void *arg)
     for (unsigned i = 0; i < w->proc_count; i++)
         if (w->procs[i].bus && w->procs[i].bus->attached)
             heard += route_to(w->procs[i].bus, s);
-    if (s->number && !heard)
+    if (s->number && !heard && s->owner == SIM_OPERATOR)
+        tell_operator(w, s->number, NULL);
+    else if (s->number && !heard)
         sim_bus_answer(w, s->owner, s->life, s->number, w->now_us + world_between(w, 50, 800), BUS_NO_RESPONDERS, 0, NULL,
                        0);
 }
@@ -325,9 +353,21 @@ static int say(struct sim_bus *b, const char *subject, const char *reply, uint64
     return 0;
 }
 
+void sim_bus_ask(struct world *w, const char *subject, uint64_t number, const void *data, size_t len)
+{
+    struct said *s = world_alloc(sizeof(*s) + len);
+    s->owner = SIM_OPERATOR;
+    s->number = number;
+    s->len = len;
+    snprintf(s->subject, sizeof(s->subject), "%s", subject);
+    snprintf(s->reply, sizeof(s->reply), "_OP.%llu", (unsigned long long)number);
+    memcpy(s->data, data, len);
+    world_at(w, w->now_us + sim_bus_delay(w), route, s);
+}
+
 static int check(const struct sim_bus *b, const char *subject, size_t len)
 {
-    return !subject || !subject[0] ? ROOM_E_INVALID : len > MESSAGE_MAX ? ROOM_E_TOO_BIG : !b->up ? ROOM_E_DISCONNECTED : 0;
+    return !subject || !subject[0] ? ROOM_E_INVALID : len > SIM_MESSAGE_MAX ? ROOM_E_TOO_BIG : !b->up ? ROOM_E_DISCONNECTED : 0;
 }
 
 static int publish(struct bus *base, const char *subject, const char *reply, const void *data, size_t len)
@@ -403,6 +443,8 @@ static void close_bus(struct bus *base)
 static const struct bus_ops ops = {.publish = publish, .request = request, .subscribe = subscribe,
                                    .unsubscribe = unsubscribe, .kv_bucket = sim_kv_bucket, .kv_watch = sim_kv_watch,
                                    .kv_get = sim_kv_get, .kv_put = sim_kv_put, .kv_delete = sim_kv_delete,
+                                   .stream = sim_stream, .log_append = sim_log_append, .log_last = sim_log_last,
+                                   .log_next = sim_log_next, .log_purge = sim_log_purge,
                                    .drain = drain, .flush = flush, .close = close_bus};
 
 /* ---- the connection ---- */

@@ -1,9 +1,9 @@
 /*
  * The registries of the simulated cluster: buckets with one revision sequence each, as JetStream keeps them.
  *
- * Decides: the outcome of each operation - ok, conflict, or unknown, where unknown covers "done", "not done" and "done up
- * to 12 s later" - and when a watcher hears of a change. Must not know what is in the values. Invariant: a bucket's
- * accepted writes are one sequence; a compare-and-set is decided against the last one, or the leader says nothing.
+ * Decides: the outcome of each operation, as sim_lead.c lets it be done, which reads are stale, and when a watcher hears of
+ * a change. Must not know what is in the values. Invariant: a bucket's accepted writes are one sequence; a compare-and-set
+ * is decided against the last one, or the leader says nothing.
  */
 #include "sim.h"
 
@@ -11,16 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KEY_SIZE = 160 }; /* a room's id and three numbers */
 enum kv_kind { KV_BUCKET, KV_GET, KV_PUT, KV_DELETE };
 
 struct kv_op {
+    struct sim_op op;
     enum kv_kind kind;
-    unsigned owner;
-    uint64_t life, number, expected;
+    uint64_t expected;
     int64_t ttl_us;
     size_t len;
-    bool late; /* it was lost, and arrives after all */
-    char bucket[32], key[ID_SIZE];
+    char bucket[32], key[KEY_SIZE];
     uint8_t data[];
 };
 
@@ -61,7 +61,7 @@ struct change { /* of one key, on its way to a watcher */
     uint64_t revision;
     bool deleted;
     size_t len;
-    char bucket[32], key[ID_SIZE];
+    char bucket[32], key[KEY_SIZE];
     uint8_t data[];
 };
 
@@ -222,12 +222,42 @@ int sim_kv_watch(struct bus *base, const char *bucket)
 
 /* ---- operations ---- */
 
+static void forget(struct sim_kv_entry *e)
+{
+    if (e)
+        free(e->data);
+    free(e);
+}
+
+/* Takes the value out of `e`, which gets another. */
+static void keep_before(struct world *w, const struct sim_bucket *b, struct sim_kv_entry *e)
+{
+    if (e->revision == 0 || w->now_us >= b->stale_until_us || e->revision > b->stale_sequence) {
+        free(e->data);
+        return;
+    }
+    struct sim_kv_entry *before = world_alloc(sizeof(*before));
+    *before = *e;
+    before->before = NULL;
+    forget(e->before);
+    e->before = before;
+}
+
+/* What is read: the one who led before the election is back, believes that he leads yet, and may be the first to answer. */
+static const struct sim_kv_entry *read_entry(struct world *w, const struct sim_bucket *b, const char *key)
+{
+    const struct sim_kv_entry *e = last_of(w, b, key);
+    if (!e || w->now_us >= b->stale_until_us || !world_chance(w, 50) || e->revision <= b->stale_sequence)
+        return e;
+    return e->before && e->before->revision <= b->stale_sequence ? e->before : NULL;
+}
+
 static enum bus_result write_entry(struct world *w, struct sim_bucket *b, const struct kv_op *op, uint64_t *revision)
 {
     struct sim_kv_entry *last = last_of(w, b, op->key), *e = map_get(&b->entries, op->key);
     uint64_t now = last ? last->revision : 0;
     bool fits = op->expected == BUS_ANY_REVISION || op->expected == now ||
-                (op->kind == KV_PUT && op->expected == 0 && last && last->deleted && !op->late);
+                (op->kind == KV_PUT && op->expected == 0 && last && last->deleted && !op->op.late);
     if (!fits && w->mutation == SIM_MUTATE_STALE_CAS && strcmp(b->name, "rooms") == 0)
         fits = true;
     if (!fits)
@@ -237,21 +267,22 @@ static enum bus_result write_entry(struct world *w, struct sim_bucket *b, const 
         if (!map_put(&b->entries, op->key, e))
             exit(2);
     }
-    free(e->data);
+    keep_before(w, b, e);
     *e = (struct sim_kv_entry){.revision = ++b->sequence, .deleted = op->kind == KV_DELETE, .written_us = w->now_us,
-                               .len = op->len};
+                               .len = op->len, .before = e->before};
     e->data = world_alloc(op->len);
     memcpy(e->data, op->data, op->len);
     *revision = e->revision;
     world_note(w, "%s.%s rev=%llu %s by %s %.*s", b->name, op->key, (unsigned long long)e->revision,
-               e->deleted ? "deleted" : "put", w->procs[op->owner].id, (int)op->len, (const char *)op->data);
-    invariants_written(w, b->name, op->key, op->data, op->len, e->deleted);
+               e->deleted ? "deleted" : "put", w->procs[op->op.owner].id, (int)op->len, (const char *)op->data);
+    invariants_written(w, op->op.owner, b->name, op->key, op->data, op->len, e->deleted);
     republish(w, b, op->key, e);
     return BUS_OK;
 }
 
-static void perform(struct world *w, const struct kv_op *op, bool answer)
+static void perform(struct world *w, const struct sim_op *base, bool answer)
 {
+    const struct kv_op *op = (const void *)base;
     struct sim_bucket *b = sim_kv_find(w, op->bucket);
     enum bus_result result = BUS_OK;
     uint64_t revision = 0;
@@ -263,7 +294,7 @@ static void perform(struct world *w, const struct kv_op *op, bool answer)
     } else if (!b->made) {
         result = BUS_UNKNOWN;
     } else if (op->kind == KV_GET) {
-        const struct sim_kv_entry *e = last_of(w, b, op->key);
+        const struct sim_kv_entry *e = read_entry(w, b, op->key);
         revision = e ? e->revision : 0;
         result = e && !e->deleted ? BUS_OK : BUS_NOT_FOUND;
         if (result == BUS_OK) {
@@ -274,74 +305,44 @@ static void perform(struct world *w, const struct kv_op *op, bool answer)
         result = write_entry(w, b, op, &revision);
     }
     if (answer)
-        sim_bus_answer(w, op->owner, op->life, op->number, w->now_us + sim_bus_delay(w), result, revision, data, len);
+        sim_bus_answer(w, base->owner, base->life, base->number, w->now_us + sim_bus_delay(w), result, revision, data, len);
 }
 
-static void perform_late(struct world *w, void *arg)
+static int64_t leaderless_until(struct world *w, const struct sim_op *base)
 {
-    const struct kv_op *op = arg;
-    int64_t until = sim_kv_find(w, op->bucket)->leaderless_until_us;
-    if (w->now_us < until) {
-        struct kv_op *again = world_alloc(sizeof(*again) + op->len);
-        memcpy(again, op, sizeof(*op) + op->len);
-        world_at(w, until + 1, perform_late, again);
-        return;
-    }
-    world_note(w, "late:");
-    perform(w, op, false);
+    return sim_kv_find(w, ((const struct kv_op *)(const void *)base)->bucket)->leaderless_until_us;
 }
 
-static void lose(struct world *w, const struct kv_op *op, unsigned late_percent)
+/* A create over a deletion is two writes of the bus: one that expects nothing, refused, then one that expects the deletion
+ * it was shown. What comes late is one or the other. */
+static void put_off(struct world *w, struct sim_op *base)
 {
-    if (!world_chance(w, late_percent))
-        return;
-    struct kv_op *later = world_alloc(sizeof(*later) + op->len);
-    memcpy(later, op, sizeof(*op) + op->len);
-    /* A create over a deletion is two writes of the bus: one that expects nothing, refused, then one that expects the
-     * deletion it was shown. What comes late is one or the other. */
+    struct kv_op *op = (void *)base;
     const struct sim_kv_entry *last = last_of(w, sim_kv_find(w, op->bucket), op->key);
     if (op->kind == KV_PUT && op->expected == 0 && last && last->deleted)
-        later->expected = last->revision;
-    later->late = true;
-    world_at(w, w->now_us + world_between(w, 1, 12000) * SIM_MS, perform_late, later);
+        op->expected = last->revision;
 }
 
-static void at_leader(struct world *w, void *arg)
-{
-    const struct kv_op *op = arg;
-    uint64_t dice = rng_below(&w->rng, 1000);
-    if (w->now_us < sim_kv_find(w, op->bucket)->leaderless_until_us) {
-        if (dice < 600)
-            sim_bus_answer(w, op->owner, op->life, op->number, w->now_us + sim_bus_delay(w),
-                           w->mutation == SIM_MUTATE_UNKNOWN_IS_CONFLICT ? BUS_CONFLICT : BUS_UNKNOWN, 0, NULL, 0);
-        else
-            lose(w, op, 40);
-    } else if (dice < 5 && !w->healing) {
-        perform(w, op, false); /* done, but nobody hears of it */
-    } else if (dice < 9 && !w->healing) {
-        lose(w, op, 50);
-    } else {
-        perform(w, op, true);
-    }
-}
+static const struct sim_op_kind operation = {perform, leaderless_until, put_off};
 
 static int start(struct bus *base, enum kv_kind kind, uint64_t token, const char *bucket, const char *key, uint64_t expected,
                  const void *data, size_t len, int64_t ttl_us, int timeout_ms)
 {
     struct sim_bus *b = (struct sim_bus *)base;
-    struct world *w = b->w;
     if (!b->up)
         return ROOM_E_DISCONNECTED;
+    if (len > SIM_MESSAGE_MAX - SIM_HEADERS_MAX)
+        return ROOM_E_TOO_BIG;
+    ASSERT(!key || strlen(key) < KEY_SIZE);
     struct kv_op *op = world_alloc(sizeof(*op) + len);
-    *op = (struct kv_op){.kind = kind, .owner = b->owner, .life = b->life, .expected = expected, .ttl_us = ttl_us, .len = len};
+    *op = (struct kv_op){.op = {.kind = &operation, .size = sizeof(*op) + len}, .kind = kind, .expected = expected,
+                         .ttl_us = ttl_us, .len = len};
     snprintf(op->bucket, sizeof(op->bucket), "%s", bucket);
     if (key)
         snprintf(op->key, sizeof(op->key), "%s", key);
     if (len)
         memcpy(op->data, data, len);
-    op->number = sim_bus_open(b, token, timeout_ms);
-    sim_bus_outward(b, w->now_us + sim_bus_delay(w), at_leader, op);
-    return 0;
+    return sim_lead_begin(b, token, &op->op, timeout_ms);
 }
 
 int sim_kv_bucket(struct bus *b, uint64_t token, const struct bus_bucket *bucket, int timeout_ms)
@@ -365,14 +366,22 @@ int sim_kv_delete(struct bus *b, uint64_t token, const char *bucket, const char 
     return start(b, KV_DELETE, token, bucket, key, expected, NULL, 0, 0, timeout_ms);
 }
 
+void sim_kv_election(struct world *w, struct sim_bucket *b, int64_t us)
+{
+    b->leaderless_until_us = b->stale_until_us = w->now_us + us;
+    b->stale_sequence = b->sequence;
+    if (world_chance(w, 50))
+        b->stale_until_us += world_between(w, 1, 2000) * SIM_MS;
+}
+
 void sim_kv_deinit(struct world *w)
 {
     for (size_t i = 0; i < w->bucket_count; i++) {
         struct map *entries = &w->buckets[i].entries;
         for (struct map_iter it = map_first(entries); it.value; map_next(&it)) {
             struct sim_kv_entry *e = it.value;
-            free(e->data);
-            free(e);
+            forget(e->before);
+            forget(e);
         }
         map_deinit(entries);
     }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/time.h"
 
@@ -46,6 +47,7 @@ static void on_done(struct driver *d, const struct bus_event *ev)
     done->revision = ev->revision;
     done->len = ev->len;
     done->at_us = time_mono_now().us;
+    done->sum = XXH3_64bits(ev->data, ev->data ? ev->len : 0);
     snprintf(done->data, sizeof done->data, "%.*s", (int)ev->len, ev->data ? (const char *)ev->data : "");
 }
 

@@ -14,8 +14,9 @@ struct driver_done {
     int count;
     enum bus_result result;
     uint64_t revision;
-    char data[256];
+    char data[256]; /* its beginning */
     size_t len;
+    uint64_t sum; /* XXH3 of all data */
     int64_t at_us;
 };
 

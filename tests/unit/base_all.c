@@ -108,6 +108,19 @@ Test(base, errors_and_times)
     cr_assert_str_eq(text, "2023-11-14T22:13:20.123Z");
 }
 
+Test(base, a_time_written_is_read_and_nothing_else)
+{
+    struct wall t = {0};
+    cr_assert(time_from_rfc3339("2023-11-14T22:13:20.123Z", 24, &t) && t.ms == 1700000000123);
+    cr_assert(time_from_rfc3339("2023-11-14T22:13:20Z", 20, &t) && t.ms == 1700000000000);
+    static const char *const bad[] = {"", "2023-11-14", "2023-11-14T22:13:20", "2023-11-14T22:13:20.123Zx",
+                                      "2023-11-14T22:13:20+02:00", "yesterday", "2023-11-14T22:13:20.Z"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        cr_assert_not(time_from_rfc3339(bad[i], strlen(bad[i]), &t), "%s", bad[i]);
+    cr_assert_not(time_from_rfc3339(NULL, 0, &t));
+    cr_assert_eq(t.ms, 1700000000000);
+}
+
 Test(base, a_borrowed_key_may_go_with_the_value_it_was_in)
 {
     struct alloc_budget memory;

@@ -11,7 +11,7 @@
 #include "bus/bus_mem.h"
 #include "bus/nats_kv.h"
 #include "bus/subject.h"
-#include "support/bus_driver.h"
+#include "support/bus_checks.h"
 
 static struct alloc_budget budget;
 static struct driver d;
@@ -166,12 +166,46 @@ Test(bus_mem, out_of_memory_is_an_error_and_changes_nothing)
     cr_assert_eq(d.done[2].result, BUS_OK);
 }
 
+Test(bus_mem, logs)
+{
+    struct driver *same[3] = {&d, &d, &d};
+    bus_check_log(&d);
+    bus_check_log_age(&d, pass);
+    bus_check_log_race(same, 3);
+    bus_check_big(&d);
+}
+
+Test(bus_mem, an_append_without_memory_changes_nothing)
+{
+    cr_assert_eq(bus_stream(d.bus, 1, &(struct bus_stream){.name = "S", .subjects = "log.*"}, 100), 0);
+    pass(0);
+    for (long n = 0;; n++) {
+        budget.fail_after = n;
+        int err = bus_log_append(d.bus, 2, "log.a", 0, "x", 1, 100);
+        budget.fail_after = -1;
+        pass(0);
+        if (err == 0)
+            break;
+        cr_assert_eq(err, ROOM_E_NO_MEMORY);
+        cr_assert_eq(d.done[2].count, 0);
+        cr_assert_eq(bus_log_last(d.bus, 3, "S", "log.a", 100), 0);
+        pass(0);
+        cr_assert_eq(d.done[3].result, BUS_NOT_FOUND);
+        cr_assert_lt(n, 100);
+    }
+    cr_assert_eq(d.done[2].result, BUS_OK);
+    cr_assert_eq(d.done[2].revision, 1);
+}
+
 Test(subject, rules)
 {
     cr_assert(subject_valid("a.b", false));
     cr_assert(subject_valid("a.*.>", true));
     for (const char *const *s = (const char *const[]){"", ".", "a.", ".a", "a..b", "a b", "a.>.b", "a*", NULL}; *s; s++)
         cr_assert(!subject_valid(*s, true), "%s", *s);
+    cr_assert(subject_pattern_valid("a-b.*.>"));
+    cr_assert(!subject_pattern_valid("a.\".*"));
+    cr_assert(!subject_pattern_valid("a.b*"));
     cr_assert(subject_match("a.*.c", "a.b.c"));
     cr_assert(subject_match("a.>", "a.b.c"));
     cr_assert(!subject_match("a.>", "a"));

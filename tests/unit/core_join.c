@@ -80,6 +80,112 @@ Test(core_join, a_dead_owners_room_is_waited_for_but_not_for_ever)
     world_end(&w);
 }
 
+/* A room of a dead owner that is kept, in this state; and a player who wants into it. */
+static void want_kept(struct world *w, enum core_join_mode mode, enum room_state state)
+{
+    world_begin(w);
+    struct server_info b = world_server("b", "01B");
+    b.status = SERVER_DOWN;
+    world_server_entry(w, b);
+    struct room_info r = world_room("r", "b", "01B");
+    r.type = world_id("x"); /* known elsewhere: not this node takes it */
+    r.durability = DURABILITY_JOURNAL;
+    r.state = state;
+    world_room_entry(w, r);
+    world_want(w, 1, mode, "r", "duel");
+}
+
+Test(core_join, a_room_that_will_come_back_is_waited_for)
+{
+    for (enum core_join_mode mode = CORE_JOIN_OR_CREATE; mode <= CORE_JOIN; mode++)
+        for (enum room_state state = ROOM_STARTING; state <= ROOM_PENDING; state++) {
+            struct world w;
+            want_kept(&w, mode, state);
+            world_run(&w, 1500);
+            cr_assert_eq(world_count(&w, CORE_FX_CALL) + world_count(&w, CORE_FX_JOIN_RESULT), 0);
+            world_server_entry(&w, world_server("c", "01C"));
+            struct room_info r = world_room("r", "c", "01C");
+            r.epoch = 2;
+            r.durability = DURABILITY_JOURNAL;
+            world_room_entry(&w, r);
+            world_run(&w, 500);
+            cr_assert_str_eq(world_take_call(&w, CORE_CALL_RESERVE)->server.s, "c");
+            world_end(&w);
+        }
+}
+
+Test(core_join, but_not_for_ever_and_not_if_it_is_parked)
+{
+    struct world w;
+    want_kept(&w, CORE_JOIN_OR_CREATE, ROOM_PENDING);
+    world_run(&w, 4000);
+    cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_UNAVAILABLE);
+    world_end(&w);
+    want_kept(&w, CORE_JOIN_OR_CREATE, ROOM_PARKED);
+    cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_UNAVAILABLE);
+    world_end(&w);
+    want_kept(&w, CORE_CREATE, ROOM_PENDING);
+    cr_assert_eq(world_take(&w, CORE_FX_JOIN_RESULT)->answer.code, ROOM_E_EXISTS);
+    world_end(&w);
+}
+
+Test(core_join, what_the_leader_says_of_a_kept_room_counts_too)
+{
+    struct world w;
+    world_begin(&w);
+    world_want(&w, 1, CORE_JOIN, "r", "");
+    struct room_info r = world_room("r", "a", core_self(w.c)->boot);
+    r.durability = DURABILITY_JOURNAL;
+    r.state = ROOM_STARTING;
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 9, NULL, &r);
+    cr_assert_eq(world_count(&w, CORE_FX_CALL) + world_count(&w, CORE_FX_JOIN_RESULT), 0);
+    world_end(&w);
+}
+
+Test(core_join, a_room_on_its_way_to_a_new_owner_is_waited_for_kept_or_not)
+{
+    for (int kept = 0; kept < 2; kept++) {
+        struct world w;
+        world_begin(&w);
+        world_server_entry(&w, world_server("b", "01B"));
+        struct room_info r = world_room("r", "b", "01B");
+        r.durability = kept ? DURABILITY_SNAPSHOT : DURABILITY_NONE;
+        r.state = ROOM_STARTING;
+        world_room_entry(&w, r);
+        world_want(&w, 1, CORE_JOIN_OR_CREATE, "r", "duel");
+        world_run(&w, 1000);
+        cr_assert_eq(world_count(&w, CORE_FX_CALL) + world_count(&w, CORE_FX_JOIN_RESULT), 0);
+        r.state = ROOM_RUNNING;
+        world_room_entry(&w, r);
+        world_run(&w, 500);
+        cr_assert_str_eq(world_take_call(&w, CORE_CALL_RESERVE)->server.s, "b");
+        world_end(&w);
+    }
+}
+
+/* The claim's answer names an epoch: the name is in use. It is not asked for again at once, at one node after the other. */
+Test(core_join, a_name_whose_room_is_away_is_waited_for)
+{
+    struct world w;
+    world_begin(&w);
+    world_server_entry(&w, world_server("b", "01B"));
+    world_want(&w, 1, CORE_JOIN_OR_CREATE, "hall", "duel");
+    int asked = 0;
+    struct core_fx *fx = NULL;
+    for (int ms = 0; !fx && ms < 5000; ms += 50) {
+        struct core_fx *call = world_find(&w, CORE_FX_CALL);
+        asked += call != NULL;
+        if (call)
+            world_answer(&w, call->token, (struct core_answer){.code = ROOM_E_UNAVAILABLE, .room = world_id("hall"),
+                                              .epoch = 3, .server = world_id("c")});
+        world_run(&w, 50);
+        fx = world_find(&w, CORE_FX_JOIN_RESULT);
+    }
+    cr_assert(fx && fx->answer.code == ROOM_E_UNAVAILABLE);
+    cr_assert(asked > 5 && asked < 20, "%d", asked);
+    world_end(&w);
+}
+
 Test(core_join, a_join_asks_the_view_then_the_leader_then_gives_up)
 {
     struct world w;

@@ -54,6 +54,61 @@ Test(core_owner, a_named_room_starts_only_after_it_was_won)
     world_end(&w);
 }
 
+static void create_of(struct world *w, const char *room, const char *type)
+{
+    struct core_call call = {.kind = CORE_CALL_CREATE, .room = world_id(room), .type = world_id(type), .generated = true};
+    world_step(w, (struct core_event){.kind = CORE_EV_CALL, .req = 5, .call = &call});
+}
+
+/* Nobody could take over what nobody knows of. */
+Test(core_owner, a_room_with_a_journal_is_listed_before_it_runs)
+{
+    struct world w;
+    world_begin(&w);
+    create_of(&w, "r", "safe");
+    cr_assert_eq(world_count(&w, CORE_FX_ROOM_START), 0);
+    struct core_fx *put = world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert_eq(put->expected, 0);
+    cr_assert_eq(put->room_entry.durability, DURABILITY_JOURNAL);
+    world_kv(&w, put->token, CORE_KV_OK, ++w.revision, NULL, NULL);
+    world_take(&w, CORE_FX_ROOM_START);
+    create_of(&w, "s", "snap");
+    cr_assert_eq(world_take(&w, CORE_FX_ROOM_START)->room_entry.durability, DURABILITY_SNAPSHOT);
+    world_end(&w);
+}
+
+/* The claim of "hall" finds the entry; returns the answer. */
+static struct core_answer claim_finds(struct world *w, const struct room_info *info)
+{
+    world_create(w, 5, "hall", false);
+    world_kv(w, world_take(w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 9, NULL, info);
+    cr_assert_eq(world_count(w, CORE_FX_ROOM_START), 0);
+    struct core_fx *reply = world_find(w, CORE_FX_CALL_REPLY);
+    return reply ? reply->answer : (struct core_answer){.code = ROOM_E_OK};
+}
+
+Test(core_owner, a_dead_owners_name_is_free_unless_its_room_is_kept)
+{
+    for (uint8_t durability = 0; durability <= DURABILITY_JOURNAL; durability++) {
+        struct world w;
+        world_begin(&w);
+        struct server_info b = world_server("b", "01B");
+        b.status = SERVER_DOWN;
+        world_server_entry(&w, b);
+        struct room_info r = world_room("hall", "b", "01B");
+        r.durability = durability;
+        struct core_answer a = claim_finds(&w, &r);
+        world_run(&w, 50);
+        cr_assert_eq(a.code, durability ? ROOM_E_UNAVAILABLE : ROOM_E_OK);
+        cr_assert_eq(a.epoch, durability ? 1 : 0, "so that whoever asked waits for it");
+        struct core_fx *put = world_find(&w, CORE_FX_PUT_ROOM);
+        cr_assert_eq(put != NULL, durability == 0);
+        if (put)
+            cr_assert(put->room_entry.epoch == 2 && put->expected == 9);
+        world_end(&w);
+    }
+}
+
 Test(core_owner, a_lost_claim_names_the_owner)
 {
     struct world w;
@@ -200,6 +255,30 @@ Test(core_owner, an_unknown_claim_is_read_back)
     }
 }
 
+Test(core_owner, a_claim_applied_late_is_written_again_at_the_epoch_chosen_since)
+{
+    struct world w;
+    world_begin(&w);
+    world_create(&w, 5, "hall", false);
+    name_is_free(&w, 0);
+    struct core_fx late = *world_take(&w, CORE_FX_PUT_ROOM);
+    world_kv(&w, late.token, CORE_KV_UNKNOWN, 0, NULL, NULL);
+    world_run(&w, 300);
+    name_is_free(&w, 40);
+    struct core_fx higher = *world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert(late.room_entry.epoch < 42 && higher.room_entry.epoch == 42);
+    world_kv(&w, higher.token, CORE_KV_CONFLICT, 0, NULL, NULL);
+    world_run(&w, 50);
+    world_kv(&w, world_take(&w, CORE_FX_GET_ROOM)->token, CORE_KV_OK, 41, NULL, &late.room_entry);
+    world_run(&w, 50);
+    cr_assert_eq(world_count(&w, CORE_FX_ROOM_START), 0, "its listing and its journal would bear two epochs");
+    struct core_fx *put = world_take(&w, CORE_FX_PUT_ROOM);
+    cr_assert(put->expected == 41 && put->room_entry.epoch == 42);
+    world_kv(&w, put->token, CORE_KV_OK, 42, NULL, NULL);
+    cr_assert_eq(world_take(&w, CORE_FX_ROOM_START)->room_entry.epoch, 42);
+    world_end(&w);
+}
+
 Test(core_owner, changes_are_written_at_most_every_listing_ms)
 {
     struct world w;
@@ -236,6 +315,18 @@ Test(core_owner, a_higher_epoch_drops_the_room_and_a_removed_listing_comes_back)
     world_room_entry(&w, other);
     cr_assert_str_eq(world_take(&w, CORE_FX_ROOM_DROP)->reason, "superseded");
     cr_assert_not_null(view_room(core_view(w.c), "r"));
+    world_end(&w);
+}
+
+/* Its end waits for a journal that the next room of its name writes. */
+Test(core_owner, a_room_refused_by_its_journal_and_forgotten_here_is_dropped)
+{
+    struct world w;
+    world_begin(&w);
+    struct room_info room = {.id = world_id("hall")};
+    world_step(&w, (struct core_event){.kind = CORE_EV_DOUBT, .room = &room});
+    cr_assert_str_eq(world_take(&w, CORE_FX_ROOM_DROP)->room.s, "hall");
+    cr_assert_eq(world_count(&w, CORE_FX_GET_ROOM), 0);
     world_end(&w);
 }
 

@@ -7,7 +7,29 @@
 static uint32_t seats_of(void *arg, const char *type)
 {
     (void)arg;
-    return strcmp(type, "duel") == 0 ? 2 : 0;
+    return strcmp(type, "duel") == 0 || strcmp(type, "safe") == 0 || strcmp(type, "snap") == 0 ||
+                   strcmp(type, "stay") == 0 || strcmp(type, "game") == 0
+               ? 2
+               : 0;
+}
+
+static uint8_t durability_of(void *arg, const char *type)
+{
+    (void)arg;
+    bool none = strcmp(type, "duel") == 0 || strcmp(type, "game") == 0;
+    return none ? DURABILITY_NONE : strcmp(type, "snap") == 0 ? DURABILITY_SNAPSHOT : DURABILITY_JOURNAL;
+}
+
+static bool movable_of(void *arg, const char *type)
+{
+    (void)arg;
+    return strcmp(type, "game") == 0;
+}
+
+static bool failover_of(void *arg, const char *type)
+{
+    (void)arg;
+    return strcmp(type, "stay") != 0;
 }
 
 struct id world_id(const char *s)
@@ -26,6 +48,9 @@ void world_init(struct world *w)
     w->config.seed = 7;
     w->config.strategy = PLACE_LEAST_ROOMS;
     w->config.type_max_players = seats_of;
+    w->config.type_durability = durability_of;
+    w->config.type_failover = failover_of;
+    w->config.type_movable = movable_of;
     w->config.self = world_server("a", "");
     w->now.us = 1000000;
     w->wall.ms = 1700000000000;

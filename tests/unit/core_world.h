@@ -4,6 +4,8 @@
  * Decides nothing: a test makes the events, takes the effects it expects from the list and answers them. Pings of other
  * nodes are answered by `ping`, unless a test wants them (`hold_pings`); writes and reads of this node's own registry
  * entry are granted while `grant_self` is set. Time moves only by world_run().
+ * Room types: duel (nothing is kept), game (the same, but it can be saved for a move), snap (snapshots), safe (journal),
+ * stay (journal, not taken over); two seats each.
  * Invariant: world_end() finds every byte given back.
  */
 #ifndef UNIT_CORE_WORLD_H

@@ -7,9 +7,9 @@
 
 #include "base/base64.h"
 #include "base/rng.h"
-#include "gate/http.h"
 #include "gate/sha1.h"
 #include "room/error.h"
+#include "wire/http.h"
 
 static const char GOOD[] = "GET /ws?a=1&b HTTP/1.1\r\nHost: x:1\r\nConnection: keep-alive ,\tUpgrade\r\nEmpty:\r\n"
                            "Connection: more\r\n\r\n";

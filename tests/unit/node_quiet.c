@@ -26,4 +26,4 @@ static void stopped(void *arg, int code, const char *reason)
 {
 }
 
-const struct node_out node_quiet = {NULL, send, close, established, encoding, ready, stopped};
+const struct node_out node_quiet = {NULL, send, close, established, encoding, ready, NULL, stopped};

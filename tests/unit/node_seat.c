@@ -161,6 +161,7 @@ static void hello(uint64_t conn, const char *player)
     struct wire_frame_hello m = {.v = 1};
     id_set(&m.player, player);
     frame(conn, WIRE_OP_HELLO, &m);
+    run(20); /* until the registry has named him */
 }
 
 static void join_named(uint64_t conn, int64_t id, const char *room, const char *type)
@@ -283,7 +284,7 @@ static void seat_found_at_b(uint64_t conn, int64_t id, const char *room)
     id_set(&a.type, "relay");
     id_set(&a.server, "b");
     s->joining++;
-    session_join_result(node, 1, &r, &a);
+    frames_join_result(node, 1, &r, &a);
     run(20);
 }
 

@@ -74,7 +74,7 @@ Test(room_builtin, state_compares_and_sets)
     /* 1 as a 64-bit integer is still 1 */
     static const char wide[] = "\x81\xa3" "cas" "\x83\xa3" "key" "\xa1" "a" "\xa6" "expect" "\xd3\0\0\0\0\0\0\0\x01"
                                "\xa5" "value" "\x03";
-    cr_assert_eq(host_message(f.host, "r", 2, wide, sizeof(wide) - 1, f.now, &f.reply), 0);
+    cr_assert_eq(fixture_send_raw(&f, "r", 2, ++f.last_n, wide, sizeof(wide) - 1), 0);
     cr_assert_str_eq(fixture_said(&f), "all -0 bob {\"set\":{\"a\":3}}\n");
     cr_assert_eq(fixture_send(&f, "r", 1, "{\"cas\":{\"key\":\"a\",\"expect\":3}}"), 0);
     cr_assert_str_eq(fixture_said(&f), "all -0 ann {\"delete\":[\"a\"]}\n");

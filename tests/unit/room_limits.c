@@ -123,9 +123,6 @@ static void play(struct fixture *f, const char *type, const char *message)
 {
     for (long n = 0;; n++) {
         char ticket[HOST_TICKET_SIZE];
-        struct buf state, result;
-        buf_init(&state, &f->memory.alloc, 4096);
-        buf_init(&result, &f->memory.alloc, 4096);
         cr_assert(n < 200);
         f->memory.fail_after = n;
         int rc = fixture_start(f, "r", type);
@@ -133,22 +130,15 @@ static void play(struct fixture *f, const char *type, const char *message)
         if (rc == 0)
             rc = host_reserve(f->host, "r", "ann", f->now, ticket);
         if (rc == 0) {
-            struct host_join j = {.id = "r", .player = "ann", .ticket = ticket, .who = 1};
-            rc = host_join(f->host, &j, f->now, &state);
+            rc = fixture_join(f, "r", "ann", 1, ticket);
             cr_assert_eq(rc == 0, host_room_players(host_find(f->host, "r")) == 1);
         }
         if (rc == 0) {
-            struct buf m;
-            buf_init(&m, &alloc_libc, 4096);
-            fixture_pack(&m, message);
-            rc = host_message(f->host, "r", 1, m.data, m.len, f->now, &result);
-            cr_assert_eq(result.len > 0, rc == 0 && strcmp(type, "relay") != 0);
-            buf_deinit(&m);
+            rc = fixture_send(f, "r", 1, message);
+            cr_assert_eq(f->reply.len > 0, rc == 0 && strcmp(type, "relay") != 0);
         }
         cr_assert(rc == 0 || rc == ROOM_E_NO_MEMORY, "%s", room_error_name(rc));
         f->memory.fail_after = -1;
-        buf_deinit(&state);
-        buf_deinit(&result);
         if (host_find(f->host, "r"))
             cr_assert_eq(host_stop(f->host, "r", "x", f->now), 0);
         if (rc == 0)
@@ -184,10 +174,10 @@ Test(room_limits, hostile_messages)
         cr_assert_eq(fixture_start(&f, types[t], types[t]), 0);
         cr_assert_eq(fixture_join(&f, types[t], "ann", 1, NULL), 0);
         for (size_t i = 0; i < sizeof(garbage) / sizeof(*garbage); i++)
-            cr_assert_eq(host_message(f.host, types[t], 1, garbage[i], strlen(garbage[i]), f.now, &f.reply),
+            cr_assert_eq(fixture_send_raw(&f, types[t], 1, ++f.last_n, garbage[i], strlen(garbage[i])),
                          ROOM_E_BAD_FRAME, "%s %zu", types[t], i);
-        cr_assert_eq(host_message(f.host, types[t], 1, huge, sizeof(huge), f.now, &f.reply), ROOM_E_TOO_BIG);
-        cr_assert_neq(host_message(f.host, types[t], 1, huge, 1000, f.now, &f.reply), 0, "nested too deeply");
+        cr_assert_eq(fixture_send_raw(&f, types[t], 1, ++f.last_n, huge, sizeof(huge)), ROOM_E_TOO_BIG);
+        cr_assert_neq(fixture_send_raw(&f, types[t], 1, ++f.last_n, huge, 1000), 0, "nested too deeply");
         for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
             int rc = fixture_send(&f, types[t], 1, wrong[i]);
             cr_assert(t == 0 ? rc == 0 : rc == (t == 3 ? ROOM_E_UNSUPPORTED : ROOM_E_INVALID), "%s %s: %s", types[t],

@@ -26,7 +26,7 @@ Test(room_seats, table)
     struct seat *seat;
     char t1[SEATS_TICKET_SIZE], t2[SEATS_TICKET_SIZE], t3[SEATS_TICKET_SIZE];
     alloc_budget_init(&b, &alloc_libc, SIZE_MAX);
-    seats_init(&s, &b.alloc, 2);
+    seats_init(&s, &b.alloc, &b.alloc, 2);
     cr_assert_eq(b.used_bytes, 0);
     cr_assert_eq(reserve(&s, "ann", true, 1, 100, t1), ROOM_E_ROOM_LOCKED);
     cr_assert_eq(reserve(&s, "ann", false, 1, 100, t1), 0);
@@ -37,7 +37,7 @@ Test(room_seats, table)
     cr_assert_eq(claim(&s, "ann", "", false, 1, &seat), ROOM_E_BAD_TICKET);
     cr_assert_eq(claim(&s, "ann", t2, false, 100, &seat), ROOM_E_BAD_TICKET, "expired");
     cr_assert_eq(claim(&s, "ann", t2, true, 99, &seat), 0, "a locked room honours tickets");
-    cr_assert_eq(seats_seat(&s, seat, 7), 0);
+    cr_assert_eq(seats_seat(&s, seat, 7, "s1"), 0);
     cr_assert_eq(claim(&s, "ann", t2, false, 1, &seat), ROOM_E_BAD_TICKET, "single use");
     cr_assert_eq(claim(&s, "ann", NULL, false, 1, &seat), ROOM_E_ALREADY);
     cr_assert_eq(claim(&s, "bob", NULL, true, 1, &seat), ROOM_E_ROOM_LOCKED);
@@ -46,7 +46,7 @@ Test(room_seats, table)
     cr_assert_eq(reserve(&s, "ann", true, 5, 200, t3), 0, "who is seated needs no further seat");
     cr_assert_eq(s.reserved + s.taken, 2);
     cr_assert_eq(claim(&s, "ann", t3, true, 1, &seat), 0);
-    cr_assert_eq(seats_seat(&s, seat, 8), 7, "the former holder");
+    cr_assert_eq(seats_seat(&s, seat, 8, "s2"), 7, "the former holder");
     cr_assert_null(seats_by_who(&s, 7));
     cr_assert_eq(seats_by_who(&s, 8), seat);
     seats_expire(&s, (struct mono){199});
@@ -99,7 +99,7 @@ static void walk(uint64_t seed)
     int64_t now = 1;
     rng_init(&rng, seed);
     alloc_budget_init(&b, &alloc_libc, SIZE_MAX);
-    seats_init(&s, &b.alloc, MAX);
+    seats_init(&s, &b.alloc, &b.alloc, MAX);
     for (int step = 0; step < 400; step++) {
         int p = (int)rng_below(&rng, PLAYERS);
         bool locked = rng_below(&rng, 4) == 0, ticket = rng_below(&rng, 2);
@@ -130,7 +130,7 @@ static void walk(uint64_t seed)
                 seats_drop(&s, seat); /* the type refused */
                 m[p].expires_us = 0;
             } else if (rc == 0) {
-                cr_assert_eq(seats_seat(&s, seat, ++who), m[p].who);
+                cr_assert_eq(seats_seat(&s, seat, ++who, NULL), m[p].who);
                 m[p].who = who;
                 m[p].expires_us = 0;
             }
@@ -166,11 +166,11 @@ Test(room_seats, many_players_stay_findable)
     struct seats s;
     struct seat *seat;
     char name[16];
-    seats_init(&s, &alloc_libc, 3000);
+    seats_init(&s, &alloc_libc, &alloc_libc, 3000);
     for (int i = 0; i < 3000; i++) {
         snprintf(name, sizeof(name), "p%d", i);
         cr_assert_eq(claim(&s, name, NULL, false, 1, &seat), 0);
-        seats_seat(&s, seat, (uint64_t)i + 1);
+        seats_seat(&s, seat, (uint64_t)i + 1, NULL);
     }
     for (int i = 0; i < 3000; i++) {
         snprintf(name, sizeof(name), "p%d", i);

@@ -23,12 +23,15 @@ Test(room_types, variants)
 {
     struct err_detail why;
     cr_assert_eq(types_variant(types, "duel=relay,max_players=2,tick_ms=50,durability=snapshot,private=true,"
-                                      "auto_dispose=false", &why), 0, "%s", why.text);
+                                      "auto_dispose=false,failover=false,on_isolation=play", &why), 0, "%s", why.text);
     const struct room_type_def *d = types_find(types, "duel");
     cr_assert_eq(d->max_players, 2);
     cr_assert_eq(d->tick_ms, 50);
     cr_assert_str_eq(types_durability_name(d->durability), "snapshot");
-    cr_assert(d->private_room && !d->auto_dispose);
+    cr_assert(d->private_room && !d->auto_dispose && !d->failover);
+    cr_assert_eq(d->on_isolation, ON_ISOLATION_PLAY);
+    cr_assert(types_find(types, "relay")->failover);
+    cr_assert_eq(types_find(types, "relay")->on_isolation, ON_ISOLATION_DEFAULT);
     cr_assert_eq(d->impl, types_find(types, "relay")->impl);
     cr_assert_eq(types_variant(types, "relay=relay,max_players=4", &why), 0);
     cr_assert_eq(types_find(types, "relay")->max_players, 4);
@@ -52,7 +55,7 @@ Test(room_types, wrong_variants_by_text)
         {"a.b=relay", ROOM_E_INVALID, "room type 'a.b=relay': 'a.b' is not a name for a room type"},
         {"x=relay,max_player=2", ROOM_E_INVALID,
          "room type 'x=relay,max_player=2': unknown option 'max_player'; known are max_players, tick_ms, durability, "
-         "private, auto_dispose"},
+         "private, auto_dispose, failover, on_isolation"},
         {"x=relay,max_players", ROOM_E_INVALID, "room type 'x=relay,max_players': option 'max_players' has no value"},
         {"x=relay,", ROOM_E_INVALID, "room type 'x=relay,': option '' has no value"},
         {"x=relay,max_players=0", ROOM_E_INVALID,
@@ -65,6 +68,14 @@ Test(room_types, wrong_variants_by_text)
          "room type 'x=relay,durability=disk': durability='disk' is none of none, snapshot, journal"},
         {"x=relay,private=yes", ROOM_E_INVALID,
          "room type 'x=relay,private=yes': private='yes' is neither true nor false"},
+        {"x=relay,failover=1", ROOM_E_INVALID, "room type 'x=relay,failover=1': failover='1' is neither true nor false"},
+        {"x=relay,on_isolation=no", ROOM_E_INVALID,
+         "room type 'x=relay,on_isolation=no': on_isolation='no' is neither freeze nor play"},
+        {"x=counter,on_isolation=play", ROOM_E_INVALID,
+         "room type 'x=counter,on_isolation=play': on_isolation='play' is not for journal rooms, which acknowledge nothing "
+         "without NATS"},
+        {"x=lobby,durability=journal", ROOM_E_INVALID,
+         "room type 'x=lobby,durability=journal': durability='journal' is not for 'lobby', which cannot save its rooms"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct err_detail why;
@@ -94,7 +105,7 @@ Test(room_types, shared_objects_by_text)
     cr_assert_str_eq(why.text, text);
     cr_assert_eq(types_load(types, OLD_VERSION, &why), ROOM_E_INVALID);
     snprintf(text, sizeof(text),
-             "cannot load room type '%s': it was built for version 2 of room/room_type.h, this is version 1; build it again",
+             "cannot load room type '%s': it was built for version 5 of room/room_type.h, this is version 4; build it again",
              OLD_VERSION);
     cr_assert_str_eq(why.text, text);
     cr_assert_eq(types_load(types, "./nothing.so", &why), ROOM_E_INVALID);
@@ -104,11 +115,20 @@ Test(room_types, shared_objects_by_text)
 Test(room_types, linked_in)
 {
     struct err_detail why;
-    static const struct room_type crowd = {.api_version = 1, .name = "crowd", .max_players = 20000};
-    static const struct room_type nameless = {.api_version = 1, .name = "a b", .max_players = 2};
-    static const struct room_type flagged = {.api_version = 1, .name = "f", .max_players = 2, .flags = 64};
+    static const struct room_type crowd = {.api_version = ROOM_TYPE_API_VERSION, .name = "crowd", .max_players = 20000};
+    static const struct room_type nameless = {.api_version = ROOM_TYPE_API_VERSION, .name = "a b", .max_players = 2};
+    static const struct room_type flagged = {.api_version = ROOM_TYPE_API_VERSION, .name = "f", .max_players = 2, .flags = 64};
+    static const struct room_type older = {.api_version = ROOM_TYPE_API_OLDEST, .name = "older", .max_players = 2};
+    static const struct room_type too_old = {.api_version = ROOM_TYPE_API_OLDEST - 1, .name = "old", .max_players = 2};
+    static const struct room_type forgetful = {.api_version = ROOM_TYPE_API_VERSION, .name = "g", .max_players = 2,
+                                               .durability = ROOM_DURABILITY_SNAPSHOT};
     cr_assert_eq(types_add(types, &crowd, &why), ROOM_E_INVALID);
     cr_assert_str_eq(why.text, "cannot load room type 'crowd': max_players 20000 is not in 1..10000");
     cr_assert_eq(types_add(types, &nameless, &why), ROOM_E_INVALID);
     cr_assert_eq(types_add(types, &flagged, &why), ROOM_E_INVALID);
+    cr_assert_eq(types_add(types, &older, &why), 0, "%s", why.text);
+    cr_assert_eq(types_add(types, &too_old, &why), ROOM_E_INVALID);
+    cr_assert_eq(types_add(types, &forgetful, &why), ROOM_E_INVALID);
+    cr_assert_str_eq(why.text,
+                     "cannot load room type 'g': its durability is snapshot, but it has not both save() and restore()");
 }

@@ -10,11 +10,14 @@
 #include "roomctl/options.h"
 #include "roomctl/settings.h"
 
-static unsigned verbs(const char *name)
+static unsigned verbs(const char *name, const char *sub)
 {
-    return strcmp(name, "rooms") == 0   ? OPT_COMMON | OPT_TYPE | OPT_FILTER | OPT_SERVER | OPT_LIMIT | OPT_SORT
-           : strcmp(name, "room") == 0 ? OPT_COMMON
-                                       : 0;
+    if (strcmp(name, "snapshot") == 0)
+        return !sub ? OPT_FAMILY : strcmp(sub, "import") == 0 ? OPT_COMMON | OPT_FORCE : 0;
+    return strcmp(name, "drain") == 0   ? OPT_COMMON | OPT_DRAIN
+           : strcmp(name, "rooms") == 0   ? OPT_COMMON | OPT_TYPE | OPT_FILTER | OPT_SERVER | OPT_LIMIT | OPT_SORT
+           : strcmp(name, "room") == 0  ? OPT_COMMON
+                                        : 0;
 }
 
 static int parse(const char *line, struct options *o, struct err_detail *detail)
@@ -50,6 +53,36 @@ Test(roomctl_options, taken)
     cr_assert_str_eq(o.args[0], "-r");
 }
 
+Test(roomctl_options, verbs_of_two_words)
+{
+    struct options o;
+    struct err_detail d;
+    cr_assert_eq(parse("-s nats://a:1 snapshot import --force file", &o, &d), 0, "%s", d.text);
+    cr_assert_str_eq(o.verb, "snapshot");
+    cr_assert_str_eq(o.sub, "import");
+    cr_assert_str_eq(o.args[0], "file");
+    cr_assert(o.force);
+    cr_assert_eq(parse("snapshot --help", &o, &d), 0);
+    cr_assert(o.help && !o.sub);
+    cr_assert_eq(parse("drain n1 --deadline 2m --no-wait", &o, &d), 0);
+    cr_assert(o.deadline_ms == 120000 && o.no_wait && !o.sub);
+    cr_assert_eq(parse("drain n1", &o, &d), 0);
+    cr_assert_eq(o.deadline_ms, OPTIONS_DEADLINE_MS);
+}
+
+Test(roomctl_options, spans)
+{
+    int64_t ms;
+    cr_assert(options_span("1s", &ms) == 0 && ms == 1000);
+    cr_assert(options_span("90m", &ms) == 0 && ms == 5400000);
+    cr_assert(options_span("12h", &ms) == 0 && ms == 43200000);
+    cr_assert(options_span("3650d", &ms) == 0 && ms == INT64_C(315360000000));
+    static const char *const bad[] = {"", "1", "s", "0s", "-1s", "1w", "1 s", "1.5h", "3651d", "99999999999999999999d",
+                                      "2147483648s"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_expect_eq(options_span(bad[i], &ms), ROOM_E_INVALID, "'%s'", bad[i]);
+}
+
 Test(roomctl_options, server_is_nats_or_a_node)
 {
     struct options o;
@@ -74,7 +107,9 @@ Test(roomctl_options, refused)
         {"rooms --limit 5x", "invalid --limit"}, {"rooms --limit 99999999999999999999", "invalid --limit"},
         {"rooms --timeout 0", "invalid --timeout"}, {"rooms --timeout 2h", "invalid --timeout"}, {"rooms --json=1", "takes no value"},
         {"rooms --type=", "empty --type"}, {"rooms a b c", "too many arguments"}, {"-x", "unknown option '-x'"},
-        {"rooms -hx", "unknown option"},
+        {"rooms -hx", "unknown option"}, {"snapshot dance", "unknown verb 'snapshot dance': see roomctl snapshot --help"},
+        {"snapshot import --limit 3", "'snapshot import' takes no option '--limit'"},
+        {"room x --force", "'room' takes no option '--force'"}, {"drain n1 --deadline never", "invalid --deadline 'never'"},
     };
     struct options o;
     struct err_detail d;

@@ -5,7 +5,7 @@
 
 # "a|b" means: a where the distribution has it, else b (Debian 12 and 13 name msgpack's C flavour differently).
 DEPS_BUILD=(gcc libc6-dev meson ninja-build pkg-config libuv1-dev libnats-dev 'libmsgpack-c-dev|libmsgpack-dev'
-    liblmdb-dev libxxhash-dev libjansson-dev uthash-dev libwslay-dev python3)
+    liblmdb-dev libxxhash-dev libjansson-dev libgnutls28-dev uthash-dev libwslay-dev python3)
 DEPS_TEST=(g++ libcriterion-dev python3-websockets python3-jsonschema python3-msgpack openssl procps)
 
 deps_die() {

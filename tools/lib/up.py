@@ -1,7 +1,8 @@
 """The show of tools/up: 3 NATS servers, 3 nodes, bots; live status, and with --once a kill in the middle and a verdict.
 
 Decides what is started, when the node is killed and what counts as held; it must not know how rooms work: the truth
-comes from `roomctl` and from the bots' exit code. Invariant: everything it started is stopped by pid on every way out.
+comes from `roomctl` and from the bots, who remember what was acknowledged to them. Invariant: everything it started is
+stopped by pid on every way out.
 """
 import argparse
 import json
@@ -17,7 +18,8 @@ from nats_cluster import Cluster, die_with_parent
 NODES = ('node-1', 'node-2', 'node-3')
 VICTIM = 'node-2'
 ONCE_SECONDS, KILL_AFTER_S = 20, 8
-READY_S, NOTICE_S, STOP_S, LATE_SECONDS = 20, 2, 15, 3
+READY_S, NOTICE_S, STOP_S, LATE_SECONDS = 20, 6, 15, 3
+RATE = 14  # messages per second, bot and room
 LIVE_SECONDS = 24 * 3600
 
 
@@ -28,7 +30,7 @@ class Failed(Exception):
 class Show:
     def __init__(self, tree, run, nats_server):
         self.tree, self.run, self.nats_server = tree, run, nats_server
-        self.cluster, self.nodes, self.bots = None, {}, None
+        self.cluster, self.nodes, self.bots, self.killed = None, {}, None, []
         self.env = dict(os.environ)
 
     def program(self, name):
@@ -59,7 +61,9 @@ class Show:
         roomd = self.program('roomd')
         for name in NODES:
             self.nodes[name] = {'process': self.spawn(name, [
-                roomd, '--server-id', name, '--listen', '127.0.0.1:0', '--nats', self.env['NATS_URL']]), 'listen': None}
+                roomd, '--server-id', name, '--listen', '127.0.0.1:0', '--nats', self.env['NATS_URL'],
+                # The bots begin their rooms from all nodes in turn, so that each owns some of every kind.
+                '--prefer-local', '--data-dir', os.path.join(self.run, 'data')]), 'listen': None}
         for name in NODES:
             self.nodes[name]['listen'] = self.wait_ready(name)
             print('up: %-10s %s' % (name, self.nodes[name]['listen']), flush=True)
@@ -84,7 +88,7 @@ class Show:
     def spawn_bots(self, name, nodes, seconds):
         servers = ','.join(self.nodes[n]['listen'] for n in nodes)
         return self.spawn(name, [self.program('roombench'), 'bots', '--servers', servers, '--seconds', str(seconds),
-                                 '--json'])
+                                 '--rate', str(RATE), '--json'])
 
     def start_bots(self, seconds):
         self.bots = self.spawn_bots('bots', NODES, seconds)
@@ -114,10 +118,15 @@ class Show:
         print(self.roomctl('servers')[1].rstrip())
         print(self.roomctl('rooms', '--limit', '10')[1].rstrip(), flush=True)
 
+    def kept_rooms(self):
+        """How many rooms that outlive their owner the victim has."""
+        return sum(room['owner'] == VICTIM and room['durability'] != 'none' for room in self.rows('rooms'))
+
     def kill_node(self):
         """kill -9, then how long the others take to know. Answers seconds."""
         node = self.nodes[VICTIM]['process']
         print('\nup: kill -9 %s (pid %d)' % (VICTIM, node.pid), flush=True)
+        self.killed.append(VICTIM)
         node.kill()
         node.wait()
         start = time.monotonic()
@@ -133,31 +142,42 @@ class Show:
         """New players and new rooms after the death: none may be sent to the dead node. Answers the new rooms' owners."""
         before = {room['id'] for room in self.rows('rooms')}
         late = self.spawn_bots('late', [n for n in NODES if n != VICTIM], LATE_SECONDS)
-        try:
-            code = late.wait(LATE_SECONDS + 30)
-        except subprocess.TimeoutExpired:
-            late.kill()
-            raise Failed('the late bots did not end, see %s/late.err' % self.run)
+        end, owners = time.monotonic() + LATE_SECONDS + 30, {}
+        while late.poll() is None:  # their rooms end with them
+            owners.update((room['id'], room['owner']) for room in self.rows('rooms') if room['id'] not in before)
+            if time.monotonic() > end:
+                late.kill()
+                raise Failed('the late bots did not end, see %s/late.err' % self.run)
+            time.sleep(0.1)
+        code = late.returncode
         if code != 0:
             sys.stderr.write(self.output('late')[-2000:])
             raise Failed('new players after the death of %s: the bots say %d' % (VICTIM, code))
-        owners = [room['owner'] for room in self.rows('rooms') if room['id'] not in before]
+        owners = list(owners.values())
         if not owners or VICTIM in owners:
             raise Failed('new rooms after the death of %s are owned by %s' % (VICTIM, owners or 'nobody'))
         return {owner: owners.count(owner) for owner in sorted(set(owners))}
 
-    def watch(self, until, every):
+    def watch(self, until, every, may_die=False):
         """Shows the cluster until the time has come or the bots have ended; a node that died by itself fails it."""
         shown = 0.0
         while time.monotonic() < until and self.bots.poll() is None:
             if time.monotonic() - shown >= every:
                 self.show_status()
                 shown = time.monotonic()
-            for name, node in self.nodes.items():
-                code = node['process'].poll()
-                if code is not None and not (name == VICTIM and code == -signal.SIGKILL):
-                    raise Failed('%s ended with %d, see %s/%s.err' % (name, code, self.run, name))
+            for name in [n for n in self.nodes if n not in self.killed]:
+                self.look_after(name, may_die)
             time.sleep(0.1)
+
+    def look_after(self, name, may_die):
+        """Whoever looks at the live show may kill a node to see what happens, as long as one is left."""
+        code = self.nodes[name]['process'].poll()
+        if code is None:
+            return
+        self.killed.append(name)
+        if code != -signal.SIGKILL or not may_die or len(self.killed) == len(self.nodes):
+            raise Failed('%s ended with %d, see %s/%s.err' % (name, code, self.run, name))
+        print('\nup: %s was killed: the others take its rooms over' % name, flush=True)
 
     def once(self):
         self.start_bots(ONCE_SECONDS)
@@ -166,6 +186,9 @@ class Show:
         if self.bots.poll() is not None:
             sys.stderr.write(self.output('bots', 'err')[-2000:])
             raise Failed('the bots ended early, see %s/bots.err' % self.run)
+        kept = self.kept_rooms()
+        if not kept:
+            raise Failed('%s owns none of the rooms that are kept: there is nothing to show' % VICTIM)
         took = self.kill_node()
         anew = self.join_anew()
         self.watch(started + ONCE_SECONDS + 60, 4)
@@ -181,13 +204,26 @@ class Show:
         print('%d nodes; %s killed, noticed after %.2f s' % (len(NODES), VICTIM, took))
         print('new rooms and joins after that: on ' + ', '.join('%s: %d' % pair for pair in anew.items()))
         print('bots: exit code %d' % self.bots.returncode)
-        self.print_bots()
+        report = self.print_bots()
+        recovered = self.print_recovery(report, kept)
         print('roomctl check: exit code %d\n%s' % (check, text.rstrip()))
-        held = self.bots.returncode == 0 and check == 0
+        held = self.bots.returncode == 0 and check == 0 and recovered
         print('all held' if held else 'NOT all held, see %s' % self.run, flush=True)
         return 0 if held else 1
 
+    def print_recovery(self, report, kept):
+        """The bots' ledger, told in words; whether it balances, and every kept room of the victim was served again."""
+        if not report:
+            return False
+        acked, found, doubt = (report['adds_' + key] for key in ('acknowledged', 'found', 'in_doubt'))
+        took = report['recovery_ms']
+        print('rooms of %s that are kept: %d; served again by another owner: %d' % (VICTIM, kept, report['rooms_recovered']))
+        print('time to recovery: half of them within %(p50)d ms, all within %(max)d ms' % took)
+        print('adds acknowledged: %d; adds found: %d; in doubt when %s died (no answer came): %d' % (acked, found, VICTIM, doubt))
+        return report['rooms_recovered'] >= kept and acked <= found <= acked + doubt
+
     def print_bots(self):
+        """Answers the report, or None if there is none."""
         text = self.output('bots').strip()
         try:
             report = json.loads(text.split('\n')[-1] if text and not text.startswith('{\n') else text)
@@ -195,14 +231,15 @@ class Show:
             report = None
         if not isinstance(report, dict):
             print(text[-2000:])
-            return
+            return None
         for key, value in report.items():
             print('  %-24s %s' % (key, value if isinstance(value, (int, float, str)) else json.dumps(value)))
+        return report
 
     def live(self):
         self.start_bots(LIVE_SECONDS)
         print('up: try  NATS_URL=%s %s watch' % (self.env['NATS_URL'], self.program('roomctl')))
-        self.watch(time.monotonic() + LIVE_SECONDS, 3)
+        self.watch(time.monotonic() + LIVE_SECONDS, 3, may_die=True)
         raise Failed('the bots ended with %s, see %s/bots.err' % (self.bots.poll(), self.run))
 
     def stop(self):

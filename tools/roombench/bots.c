@@ -17,7 +17,7 @@
 #include "wire/mp_read.h"
 #include "wire/mp_write.h"
 
-enum { RETRY_US = 100000, SETTLE_US = 5000000, START_US = 10000000, EVENTS = 64, PAYLOAD = 256, TURN_MS = 5 };
+enum { RETRY_US = 100000, SETTLE_US = 5000000, START_US = 10000000, MAKER_US = 3000000, EVENTS = 64, PAYLOAD = 256, TURN_MS = 5 };
 
 static const char *const kinds[] = {"relay", "state", "counter"};
 static uint32_t last_life;
@@ -44,19 +44,6 @@ static bool read_note(struct mp_read *r, int64_t note[4])
     return true;
 }
 
-/* {"value": v} */
-static bool read_value(const void *data, size_t len, int64_t *value)
-{
-    struct mp_read r;
-    struct mp_token map, key, v;
-    mp_read_init(&r, data, len);
-    if (mp_next(&r, &map, NULL) != 0 || map.type != MP_MAP || mp_next(&r, &key, NULL) != 0 || key.type != MP_STR ||
-        mp_next(&r, &v, NULL) != 0 || v.type != MP_INT)
-        return false;
-    *value = v.i;
-    return true;
-}
-
 static void on_message(void *arg, uint32_t room, const char *from, const void *data, size_t len)
 {
     struct bot *bot = arg;
@@ -68,8 +55,9 @@ static void on_message(void *arg, uint32_t room, const char *from, const void *d
     if (!seat)
         return;
     if (seat->kind == BOTS_COUNTER) {
-        if (read_value(data, len, &value)) {
+        if (bots_read_value(data, len, &value)) {
             b->received++;
+            bots_skip(seat, value);
             bots_heard(b, seat, BOTS_ROOM, 0, value);
         }
         return;
@@ -102,7 +90,7 @@ static void on_joined(void *arg, const struct room_client_joined *j)
         s->sent = 0;
         s->open = 0;
         s->send_at_us = stats_now_us();
-        if (s->kind == BOTS_COUNTER && read_value(j->state, j->state_len, &value))
+        if (s->kind == BOTS_COUNTER && bots_read_value(j->state, j->state_len, &value))
             bots_heard(b, s, BOTS_ROOM, 0, value);
     }
     b->join_local += j->via == ROOM_CLIENT_LOCAL;
@@ -118,6 +106,7 @@ static void on_left(void *arg, uint32_t room, const char *reason)
         return;
     bot->all->lost_seats++;
     bot->all->sent_at_loss += s->open;
+    bots_doubt(s);
     s->open = 0;
     s->room = 0;
     s->retry_at_us = stats_now_us() + RETRY_US;
@@ -133,6 +122,24 @@ static void on_sent(void *arg, uint32_t room, uint64_t n, const void *result, si
         return;
     s->open -= s->open > 0;
     stats_add(&bot->all->ack, stats_now_us() - s->sent_at_us[n % BOTS_RING]);
+    bots_acknowledged(bot->all, s, result, len);
+}
+
+static void on_resumed(void *arg, uint32_t room, uint64_t epoch)
+{
+    struct bots_seat *s = seat_of(arg, room);
+    if (s)
+        s->epoch = epoch;
+}
+
+static void on_resync(void *arg, uint32_t room, const void *state, size_t len, uint64_t missed)
+{
+    struct bot *bot = arg;
+    struct bots_seat *s = room ? seat_of(bot, room) : NULL;
+    if (s)
+        bots_resynced(bot->all, s, state, len);
+    for (unsigned i = 0; !room && i < BOTS_SEATS; i++)
+        bots_gap(&bot->seats[i]);
 }
 
 static void on_refused(void *arg, uint32_t room, uint64_t n, int code, const char *text)
@@ -157,10 +164,11 @@ static void on_error(void *arg, uint64_t request, int code, const char *text)
         }
 }
 
-static void on_welcome(void *arg, const char *server, const char *session)
+static void on_welcome(void *arg, const char *server, const char *session, int resumed)
 {
     struct bot *bot = arg;
     struct bots *b = bot->all;
+    b->resumed += resumed != 0;
     unsigned i = 0;
     while (i < b->seen_servers && strcmp(b->servers[i], server) != 0)
         i++;
@@ -179,6 +187,13 @@ static void on_reconnecting(void *arg, unsigned attempt, const char *server)
     if (attempt == 1 && bot->had_home)
         bot->all->lost_homes++;
     bot->server = -1;
+}
+
+/* The others of a room wait for its maker: he alone decides by his server where the room begins. */
+static bool may_join(const struct bot *bot, const struct bots_seat *s, int64_t now_us)
+{
+    const struct bots *b = bot->all;
+    return s->maker == bot || s->maker->seats[s - bot->seats].life || now_us - b->start_us > MAKER_US;
 }
 
 static void join(struct bot *bot, struct bots_seat *s, int64_t now_us)
@@ -226,7 +241,7 @@ static void act(struct bot *bot, int64_t now_us)
     int64_t gap = 1000000 / bot->all->o.rate;
     for (unsigned i = 0; i < BOTS_SEATS; i++) {
         struct bots_seat *s = &bot->seats[i];
-        if (!s->room && !s->request && bot->server >= 0 && now_us >= s->retry_at_us)
+        if (!s->room && !s->request && bot->server >= 0 && now_us >= s->retry_at_us && may_join(bot, s, now_us))
             join(bot, s, now_us);
         if (s->room && now_us >= s->send_at_us && s->open < BOTS_RING) {
             speak(bot, s, now_us);
@@ -250,6 +265,16 @@ static void turn(struct bots *b, int epoll_fd, bool playing)
     }
 }
 
+/* One whose first server is another one for each room, as far as the group goes. */
+static const struct bot *maker_of(const struct bots *b, unsigned group, unsigned kind)
+{
+    unsigned first = group * BOTS_PER_ROOM, end = first + BOTS_PER_ROOM;
+    for (unsigned i = first; i < end && i < b->o.bots; i++)
+        if (i % b->server_count == (group + kind) % b->server_count)
+            return &b->bots[i];
+    return &b->bots[first];
+}
+
 static bool create_bot(struct bots *b, unsigned i, int epoll_fd)
 {
     struct bot *bot = &b->bots[i];
@@ -260,12 +285,15 @@ static bool create_bot(struct bots *b, unsigned i, int epoll_fd)
         .servers = b->o.servers, .first_server = i % b->server_count, .player = player, .can_redirect = bot->redirect,
         .can_relay = !bot->redirect, .arg = bot,
         .on = {.welcome = on_welcome, .joined = on_joined, .left = on_left, .message = on_message, .sent = on_sent,
-               .error = on_error, .refused = on_refused, .reconnecting = on_reconnecting}};
+               .error = on_error, .refused = on_refused, .reconnecting = on_reconnecting, .resumed = on_resumed,
+               .resync = on_resync}};
     for (unsigned k = 0; k < BOTS_SEATS; k++) {
         struct bots_seat *s = &bot->seats[k];
         unsigned group = i / BOTS_PER_ROOM;
-        s->kind = k == 0 ? BOTS_RELAY : group % 2 ? BOTS_STATE : BOTS_COUNTER;
+        s->kind = (enum bots_kind)k;
+        s->maker = maker_of(b, group, k);
         snprintf(s->room_id, sizeof s->room_id, "bots-%x-%s-%u", (unsigned)getpid(), kinds[s->kind], group);
+        s->account = bots_account(b, s->kind, s->room_id);
     }
     int rc = room_client_create(&config, &bot->client);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = bot};
@@ -289,8 +317,9 @@ static bool all_seated(const struct bots *b)
 
 static void play(struct bots *b, int epoll_fd)
 {
-    int64_t start = stats_now_us(), counted = 0;
-    while (!all_seated(b) && stats_now_us() - start < START_US)
+    int64_t counted = 0;
+    b->start_us = stats_now_us();
+    while (!all_seated(b) && stats_now_us() - b->start_us < START_US)
         turn(b, epoll_fd, true);
     int64_t end = stats_now_us() + (int64_t)b->o.seconds * 1000000;
     while (stats_now_us() < end) {
@@ -324,12 +353,14 @@ int bots_play(const struct bots_options *options)
         for (const char *p = options->servers; *p; p++)
             b->server_count += *p == ',';
         b->bots = calloc(options->bots, sizeof *b->bots);
-        ok = b->bots != NULL;
+        b->accounts = calloc((options->bots / BOTS_PER_ROOM + 1) * BOTS_SEATS, sizeof *b->accounts);
+        ok = b->bots && b->accounts;
     }
     for (unsigned i = 0; ok && i < options->bots; i++)
         ok = create_bot(b, i, epoll_fd);
     if (ok) {
         play(b, epoll_fd);
+        bots_audit(b);
         rc = bots_report(b);
     }
     for (unsigned i = 0; b && b->bots && i < options->bots; i++) {
@@ -337,8 +368,10 @@ int bots_play(const struct bots_options *options)
         for (unsigned k = 0; k < BOTS_SEATS; k++)
             bots_forget(&b->bots[i].seats[k]);
     }
-    if (b)
+    if (b) {
+        bots_accounts_free(b);
         free(b->bots);
+    }
     free(b);
     if (epoll_fd >= 0)
         close(epoll_fd);

@@ -2,8 +2,9 @@
  * Players that check what they hear.
  *
  * Decides: whether a running cluster loses, repeats or turns around messages; in one thread, from outside, over the client
- * library. Must not know how servers are started. Invariant: a message counts as lost only if its receiver sat in the room
- * all the time, on a connection that held.
+ * library; and whether counters, which promise to lose nothing, still have every add that was acknowledged. Must not know how
+ * servers are started. Invariant: a message counts as lost only if its receiver sat in the room all the time, was not told to
+ * resynchronise, and the room had one owner.
  */
 #ifndef ROOMBENCH_BOTS_H
 #define ROOMBENCH_BOTS_H
@@ -18,8 +19,8 @@ struct bots_options {
     bool json;
 };
 
-/* Plays and prints. 0: nothing was lost, repeated or turned around, every server had bots and rooms were shared across
- * servers; 1: otherwise. */
+/* Plays and prints. 0: nothing was lost, repeated or turned around, the counters have all adds that were acknowledged and no
+ * more than those in doubt besides, every server had bots and rooms were shared across servers; 1: otherwise. */
 int bots_play(const struct bots_options *options);
 
 #endif

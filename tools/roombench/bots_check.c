@@ -1,14 +1,14 @@
 /*
- * Judging what the bots heard, and saying it. See bots_state.h.
+ * Judging what the bots heard. See bots_state.h.
  *
  * Decides: what is a loss, a repetition, a turn-around. Must not talk to servers. Weak point: a stream is checked from the
  * first number heard of it; that nothing at all arrives is found by the last round, when everybody speaks once more.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tools/roombench/bots_state.h"
+#include "wire/mp_read.h"
 
 static struct bots_stream *stream_of(struct bots_seat *seat, uint32_t sender)
 {
@@ -61,6 +61,51 @@ void bots_forget(struct bots_seat *seat)
     free(seat->streams);
     seat->streams = NULL;
     seat->stream_count = seat->stream_cap = 0;
+    seat->gap = false;
+}
+
+bool bots_read_value(const void *data, size_t len, int64_t *value)
+{
+    struct mp_read r;
+    struct mp_token map, key, v;
+    mp_read_init(&r, data, len);
+    if (mp_next(&r, &map, NULL) != 0 || map.type != MP_MAP || mp_next(&r, &key, NULL) != 0 || key.type != MP_STR ||
+        mp_next(&r, &v, NULL) != 0 || v.type != MP_INT)
+        return false;
+    *value = v.i;
+    return true;
+}
+
+/* What a counter says is durable, so nothing that was heard of it may be taken back. A room that only takes snapshots may fall
+ * back by some seconds: there, all numbers begin anew. */
+void bots_resynced(struct bots *b, struct bots_seat *seat, const void *state, size_t len)
+{
+    const struct bots_stream *s = stream_of(seat, BOTS_ROOM);
+    int64_t before = s ? s->last : 0, value;
+    bots_forget(seat);
+    if (seat->kind != BOTS_COUNTER)
+        return;
+    if (!bots_read_value(state, len, &value))
+        bots_breach(b, seat->room_id, "a resync without its value");
+    else if (value < before)
+        bots_breach(b, seat->room_id, "its value fell from %lld to %lld", (long long)before, (long long)value);
+    else
+        bots_heard(b, seat, BOTS_ROOM, 0, value);
+}
+
+void bots_gap(struct bots_seat *seat)
+{
+    if (seat->kind != BOTS_COUNTER)
+        bots_forget(seat);
+    seat->gap = seat->kind == BOTS_COUNTER;
+}
+
+void bots_skip(struct bots_seat *seat, int64_t value)
+{
+    struct bots_stream *s = seat->gap ? stream_of(seat, BOTS_ROOM) : NULL;
+    if (s && value > s->last)
+        s->last = value - 1;
+    seat->gap = false;
 }
 
 static bool together(const struct bots_seat *a, const struct bots_seat *b)
@@ -130,64 +175,4 @@ void bots_count_rooms(struct bots *b)
         }
     b->rooms = rooms > b->rooms ? rooms : b->rooms;
     b->shared = shared > b->shared ? shared : b->shared;
-}
-
-#define LLU(x) ((unsigned long long)(x))
-
-static void print_json(const struct bots *b, bool ok)
-{
-    printf("{\"ok\":%s,\"bots\":%u,\"seconds\":%u,\"rooms\":%u,\"rooms_shared\":%u,\"servers\":{", ok ? "true" : "false",
-           b->o.bots, b->o.seconds, b->rooms, b->shared);
-    for (unsigned i = 0; i < b->seen_servers; i++)
-        printf("%s\"%s\":%u", i ? "," : "", b->servers[i], b->homes[i]);
-    printf("},\"joins\":{\"local\":%llu,\"redirect\":%llu,\"relay\":%llu},", LLU(b->join_local), LLU(b->join_redirect),
-           LLU(b->join_relay));
-    printf("\"sent\":%llu,\"acknowledged\":%llu,\"received\":%llu,\"refused\":%llu,\"errors\":%llu,", LLU(b->sent),
-           LLU(b->acked), LLU(b->received), LLU(b->refused), LLU(b->errors));
-    printf("\"lost\":%llu,\"out_of_order\":%llu,\"duplicated\":%llu,", LLU(b->lost), LLU(b->out_of_order),
-           LLU(b->duplicated));
-    printf("\"lost_homes\":%llu,\"lost_seats\":%llu,\"unacknowledged_at_loss\":%llu,", LLU(b->lost_homes),
-           LLU(b->lost_seats), LLU(b->sent_at_loss));
-    printf("\"latency_us\":{\"p50\":%.0f,\"p99\":%.0f},\"ack_us\":{\"p50\":%.0f,\"p99\":%.0f}}\n", stats_at(&b->latency, 0.5),
-           stats_at(&b->latency, 0.99), stats_at(&b->ack, 0.5), stats_at(&b->ack, 0.99));
-}
-
-static void print_text(const struct bots *b, bool ok)
-{
-    printf("bots per server   ");
-    for (unsigned i = 0; i < b->seen_servers; i++)
-        printf(" %s=%u", b->servers[i], b->homes[i]);
-    printf("\nrooms              %u, shared across servers %u\n", b->rooms, b->shared);
-    printf("joins              local %llu, redirect %llu, relay %llu\n", LLU(b->join_local), LLU(b->join_redirect),
-           LLU(b->join_relay));
-    printf("messages           sent %llu, acknowledged %llu, received %llu, refused %llu, other errors %llu\n", LLU(b->sent),
-           LLU(b->acked), LLU(b->received), LLU(b->refused), LLU(b->errors));
-    if (b->last_error[0])
-        printf("last error         %s\n", b->last_error);
-    printf("lost by a kill     homes %llu, seats %llu, sends not acknowledged then %llu\n", LLU(b->lost_homes),
-           LLU(b->lost_seats), LLU(b->sent_at_loss));
-    printf("message            p50 %.0f us, p99 %.0f us\n", stats_at(&b->latency, 0.5), stats_at(&b->latency, 0.99));
-    printf("acknowledgement    p50 %.0f us, p99 %.0f us\n", stats_at(&b->ack, 0.5), stats_at(&b->ack, 0.99));
-    printf("lost %llu, out of order %llu, duplicated %llu: %s\n", LLU(b->lost), LLU(b->out_of_order), LLU(b->duplicated),
-           ok ? "ok" : "FAILED");
-}
-
-int bots_report(struct bots *b)
-{
-    const char *why = NULL;
-    if (b->lost + b->out_of_order + b->duplicated > 0)
-        why = "messages were lost, turned around or repeated";
-    else if (b->seen_servers < b->server_count)
-        why = "a server had no bots";
-    else if (b->received == 0)
-        why = "no message was received";
-    else if (b->server_count > 1 && b->shared == 0)
-        why = "no room was shared across servers";
-    if (b->o.json)
-        print_json(b, !why);
-    else
-        print_text(b, !why);
-    if (why)
-        fprintf(stderr, "roombench: %s\n", why);
-    return why ? 1 : 0;
 }

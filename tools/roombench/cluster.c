@@ -1,6 +1,7 @@
 /* See cluster.h. */
 #include "tools/roombench/cluster.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
@@ -11,6 +12,8 @@
 #include <string.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,43 +64,103 @@ static int wait_for(int fd, const char *word, char out[CLUSTER_ADDRESS])
 }
 
 /* nats-server writes the ports it took into a file of its ports folder. */
-static int find_nats(struct cluster *c)
+static bool read_url(const char *folder, char out[CLUSTER_ADDRESS])
 {
-    char path[384], text[LINE];
+    char path[512], text[LINE];
+    bool found = false;
+    DIR *d = opendir(folder);
+    for (struct dirent *e = d ? readdir(d) : NULL; e && !found; e = readdir(d)) {
+        if (!strstr(e->d_name, ".ports"))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        FILE *f = fopen(path, "r");
+        size_t len = f ? fread(text, 1, sizeof text - 1, f) : 0;
+        if (f)
+            fclose(f);
+        text[len] = '\0';
+        const char *at = strstr(text, "nats://");
+        found = at && strchr(at, '"');
+        if (found)
+            snprintf(out, CLUSTER_ADDRESS, "%.*s", (int)strcspn(at, "\""), at);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+static int find_nats(struct cluster *c, unsigned i)
+{
+    char folder[96], url[CLUSTER_ADDRESS];
     int64_t end = stats_now_us() / 1000 + READY_MS;
-    while (stats_now_us() / 1000 < end && waitpid(c->nats, NULL, WNOHANG) == 0) {
-        DIR *d = opendir(c->folder);
-        for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
-            if (!strstr(e->d_name, ".ports"))
-                continue;
-            snprintf(path, sizeof path, "%s/%s", c->folder, e->d_name);
-            FILE *f = fopen(path, "r");
-            size_t len = f ? fread(text, 1, sizeof text - 1, f) : 0;
-            if (f)
-                fclose(f);
-            text[len] = '\0';
-            const char *at = strstr(text, "nats://");
-            if (at && strchr(at, '"')) {
-                snprintf(c->nats_url, sizeof c->nats_url, "%.*s", (int)strcspn(at, "\""), at);
-                closedir(d);
-                return 0;
-            }
+    snprintf(folder, sizeof folder, "%s/nats-%u", c->folder, i);
+    while (stats_now_us() / 1000 < end && waitpid(c->nats[i], NULL, WNOHANG) == 0) {
+        if (read_url(folder, url)) {
+            if (i == 0)
+                memcpy(c->nats_url, url, sizeof url);
+            return 0;
         }
-        if (d)
-            closedir(d);
         poll(NULL, 0, 10);
     }
     return -1;
 }
 
-static int start_node(struct cluster *c, const char *roomd, int i)
+/* Ports that are free now; all held at once, so that no two are the same. Another process may still take one. */
+static void free_ports(unsigned ports[CLUSTER_NATS])
 {
-    char id[32], log[128];
+    int held[CLUSTER_NATS];
+    for (unsigned i = 0; i < CLUSTER_NATS; i++) {
+        struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof a;
+        held[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool ok = bind(held[i], (struct sockaddr *)&a, size) == 0 && getsockname(held[i], (struct sockaddr *)&a, &size) == 0;
+        ports[i] = ok ? ntohs(a.sin_port) : 0;
+    }
+    for (unsigned i = 0; i < CLUSTER_NATS; i++)
+        close(held[i]);
+}
+
+static int start_nats(struct cluster *c, const struct cluster_plan *plan)
+{
+    unsigned ports[CLUSTER_NATS];
+    char routes[CLUSTER_NATS * CLUSTER_ADDRESS];
+    free_ports(ports);
+    snprintf(routes, sizeof routes, "nats://127.0.0.1:%u,nats://127.0.0.1:%u,nats://127.0.0.1:%u", ports[0], ports[1], ports[2]);
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < plan->nats; i++) {
+        char folder[96], log[128], name[16], route[CLUSTER_ADDRESS];
+        snprintf(folder, sizeof folder, "%s/nats-%u", c->folder, i);
+        snprintf(log, sizeof log, "%s.log", folder);
+        snprintf(name, sizeof name, "nats-%u", i);
+        snprintf(route, sizeof route, "nats://127.0.0.1:%u", ports[i]);
+        rc = mkdir(folder, 0700);
+        const char *argv[] = {plan->nats_server, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", folder, "--ports_file_dir", folder,
+                              "-n", name, "--cluster", route, "--cluster_name", "bench", "--routes", routes, NULL};
+        if (plan->nats == 1)
+            argv[10] = NULL;
+        c->nats[i] = rc == 0 ? spawn(argv, -1, log) : -1;
+    }
+    for (unsigned i = 0; rc == 0 && i < plan->nats; i++)
+        rc = c->nats[i] > 0 ? find_nats(c, i) : -1;
+    if (rc != 0)
+        fprintf(stderr, "roombench: '%s' did not become ready; is it a nats-server?\n", plan->nats_server);
+    return rc;
+}
+
+static int start_node(struct cluster *c, const struct cluster_plan *plan, int i)
+{
+    char id[32], log[128], data[128];
     int out[2];
     snprintf(id, sizeof id, "bench-%d", i + 1);
     snprintf(log, sizeof log, "%s/%s.log", c->folder, id);
-    const char *const argv[] = {roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url,
-                                "--capacity", "1000000", "--room-ttl", "0", NULL};
+    snprintf(data, sizeof data, "%s/data", c->folder);
+    const char *argv[24 + CLUSTER_OPTIONS] = {
+        plan->roomd, "--server-id", id, "--listen", "127.0.0.1:0", "--nats", c->nats_url, "--capacity", "1000000", "--room-ttl", "0",
+        "--data-dir", data, "--type", "tally=counter,durability=none", "--type", "board=state,durability=none"};
+    unsigned count = 0;
+    while (argv[count])
+        count++;
+    for (unsigned k = 0; plan->options && plan->options[k] && k < CLUSTER_OPTIONS; k++)
+        argv[count++] = plan->options[k];
     if (pipe2(out, O_CLOEXEC) != 0)
         return -1;
     c->nodes[i] = spawn(argv, out[1], log);
@@ -111,29 +174,22 @@ static int start_node(struct cluster *c, const char *roomd, int i)
         text[len] = '\0';
         if (f)
             fclose(f);
-        fprintf(stderr, "roombench: '%s' did not become ready: %s\n", roomd, text);
+        fprintf(stderr, "roombench: '%s' did not become ready: %s\n", plan->roomd, text);
     }
     return rc;
 }
 
-int cluster_start(struct cluster *c, const char *roomd, const char *nats_server, unsigned nodes)
+int cluster_start(struct cluster *c, const struct cluster_plan *plan)
 {
-    char log[96];
     memset(c, 0, sizeof *c);
     snprintf(c->folder, sizeof c->folder, "/tmp/roombench-XXXXXX");
     if (!mkdtemp(c->folder)) {
         fprintf(stderr, "roombench: cannot make a folder under /tmp: %s\n", strerror(errno));
         return -1;
     }
-    snprintf(log, sizeof log, "%s/nats.log", c->folder);
-    const char *const argv[] = {nats_server, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", c->folder,
-                    "--ports_file_dir", c->folder, NULL};
-    c->nats = spawn(argv, -1, log);
-    int rc = c->nats > 0 ? find_nats(c) : -1;
-    if (rc != 0)
-        fprintf(stderr, "roombench: '%s' did not become ready; is it a nats-server?\n", nats_server);
-    for (; rc == 0 && c->count < nodes; c->count++)
-        rc = start_node(c, roomd, (int)c->count);
+    int rc = start_nats(c, plan);
+    for (; rc == 0 && c->count < plan->nodes; c->count++)
+        rc = start_node(c, plan, (int)c->count);
     if (rc != 0)
         cluster_stop(c);
     return rc;
@@ -145,6 +201,12 @@ static void end(pid_t pid)
         return;
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+}
+
+void cluster_kill(struct cluster *c, unsigned node)
+{
+    end(c->nodes[node]);
+    c->nodes[node] = 0;
 }
 
 static void remove_folder(const char *folder)
@@ -162,7 +224,8 @@ void cluster_stop(struct cluster *c)
 {
     for (int i = 0; i < CLUSTER_NODES; i++)
         end(c->nodes[i]);
-    end(c->nats);
+    for (int i = 0; i < CLUSTER_NATS; i++)
+        end(c->nats[i]);
     if (c->folder[0])
         remove_folder(c->folder);
     memset(c, 0, sizeof *c);
@@ -172,6 +235,8 @@ void cluster_stop(struct cluster *c)
 static void pin(pid_t pid, const cpu_set_t *cpus)
 {
     char path[64];
+    if (pid <= 0)
+        return;
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     DIR *d = opendir(path);
     for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
@@ -195,7 +260,8 @@ void cluster_pin(const struct cluster *c, pid_t other, bool on)
             CPU_SET(i, &one);
     pin(getpid(), on ? &one : &all);
     pin(other, on ? &one : &all);
-    pin(c->nats, on ? &one : &all);
+    for (unsigned i = 0; i < CLUSTER_NATS; i++)
+        pin(c->nats[i], on ? &one : &all);
     for (unsigned i = 0; i < c->count; i++)
         pin(c->nodes[i], on ? &one : &all);
 }
@@ -214,6 +280,19 @@ double cluster_cpu_us(pid_t pid)
     if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
         return 0;
     return (double)(user + system) * 1e6 / (double)sysconf(_SC_CLK_TCK);
+}
+
+double cluster_loop_us(pid_t pid)
+{
+    char path[64];
+    unsigned long long ns = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", (int)pid, (int)pid);
+    FILE *f = fopen(path, "r");
+    if (!f || fscanf(f, "%llu", &ns) != 1)
+        ns = 0;
+    if (f)
+        fclose(f);
+    return (double)ns / 1e3;
 }
 
 double cluster_rss(pid_t pid)

@@ -20,13 +20,14 @@
 #include "tools/roombench/stats.h"
 
 enum { MESSAGE = 68, FAN_MAX = 1000, READ = 65536, REQUEST_MS = 2000 };
-enum { SETTLE_US = 60000000, SETTLE_STEP_MS = 50, SETTLE_STEPS = 10 };
+enum { SETTLE_US = 60000000, SETTLE_STEP_MS = 50, SETTLE_STEPS = 10, APPEND_MAX = 4096 };
 
 struct floors {
     pid_t echo;
     int fd;
     natsConnection *asks, *answers;
     natsSubscription *sub;
+    unsigned long long appended; /* the last sequence of floors_append_us() */
 };
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
@@ -303,28 +304,88 @@ double floors_lookup_ns(unsigned rooms, unsigned rounds)
     return good ? ns : -1;
 }
 
-/* The sequence number of the last change; 0: no answer. */
-static unsigned long long last_change(struct floors *f)
+static unsigned long long number_after(const char *text, const char *word)
 {
-    natsMsg *reply = NULL;
+    const char *at = text ? strstr(text, word) : NULL;
+    return at ? strtoull(at + strlen(word), NULL, 10) : 0;
+}
+
+/* The sequence of the appended message; 0: it was refused. */
+static unsigned long long append(struct floors *f, const char *subject, const char *data, unsigned bytes,
+                                 unsigned long long last)
+{
+    char expected[24];
+    natsMsg *m = NULL, *reply = NULL;
     unsigned long long seq = 0;
-    if (natsConnection_Request(&reply, f->asks, "$JS.API.STREAM.INFO.KV_rooms", "", 0, REQUEST_MS) != NATS_OK)
+    snprintf(expected, sizeof expected, "%llu", last);
+    if (natsMsg_Create(&m, subject, NULL, data, (int)bytes) == NATS_OK &&
+        natsMsgHeader_Set(m, "Nats-Expected-Last-Subject-Sequence", expected) == NATS_OK &&
+        natsConnection_RequestMsg(&reply, f->asks, m, REQUEST_MS) == NATS_OK && !strstr(natsMsg_GetData(reply), "\"error\""))
+        seq = number_after(natsMsg_GetData(reply), "\"seq\":");
+    natsMsg_Destroy(reply);
+    natsMsg_Destroy(m);
+    return seq;
+}
+
+double floors_append_us(struct floors *f, const char *subject, unsigned bytes, unsigned rounds)
+{
+    static const char data[APPEND_MAX];
+    struct stats s = {0};
+    if (bytes > APPEND_MAX)
+        return -1;
+    for (unsigned i = 0; i < rounds; i++) {
+        int64_t start = stats_now_us();
+        unsigned long long seq = append(f, subject, data, bytes, f->appended);
+        if (!seq) {
+            fprintf(stderr, "roombench: a message for '%s' was not stored\n", subject);
+            return -1;
+        }
+        f->appended = seq;
+        stats_add(&s, stats_now_us() - start);
+    }
+    return stats_at(&s, 0.5);
+}
+
+unsigned floors_last_bytes(struct floors *f, const char *stream, const char *subject)
+{
+    char ask[160], body[160];
+    natsMsg *reply = NULL;
+    unsigned bytes = 0;
+    snprintf(ask, sizeof ask, "$JS.API.STREAM.MSG.GET.%s", stream);
+    int len = snprintf(body, sizeof body, "{\"last_by_subj\":\"%s\"}", subject);
+    if (natsConnection_Request(&reply, f->asks, ask, body, len, REQUEST_MS) != NATS_OK)
         return 0;
-    const char *at = strstr(natsMsg_GetData(reply), "\"last_seq\":");
-    if (at)
-        seq = strtoull(at + strlen("\"last_seq\":"), NULL, 10);
+    const char *at = strstr(natsMsg_GetData(reply), "\"data\":\"");
+    if (at) {
+        at += strlen("\"data\":\"");
+        bytes = (unsigned)strcspn(at, "=\"") * 3 / 4;
+    }
+    natsMsg_Destroy(reply);
+    return bytes;
+}
+
+unsigned long long floors_last_change(struct floors *f, const char *stream)
+{
+    char ask[160];
+    natsMsg *reply = NULL;
+    snprintf(ask, sizeof ask, "$JS.API.STREAM.INFO.%s", stream);
+    if (natsConnection_Request(&reply, f->asks, ask, "", 0, REQUEST_MS) != NATS_OK)
+        return 0;
+    unsigned long long seq = number_after(natsMsg_GetData(reply), "\"last_seq\":");
     natsMsg_Destroy(reply);
     return seq;
 }
 
-bool floors_settled(struct floors *f)
+bool floors_settled(struct floors *f, const char *bucket)
 {
+    char stream[80];
     unsigned long long seen = 0;
     int64_t end = stats_now_us() + SETTLE_US;
+    snprintf(stream, sizeof stream, "KV_%s", bucket);
     for (int same = 0; same < SETTLE_STEPS;) {
-        unsigned long long now = last_change(f);
+        unsigned long long now = floors_last_change(f, stream);
         if (stats_now_us() > end) {
-            fprintf(stderr, "roombench: the registry of rooms does not come to rest\n");
+            fprintf(stderr, "roombench: the bucket '%s' does not come to rest\n", bucket);
             return false;
         }
         same = now && now == seen ? same + 1 : 0;

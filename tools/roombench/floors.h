@@ -31,8 +31,15 @@ double floors_publish_rate(struct floors *f, unsigned count);
 double floors_fanout_rate(unsigned clients, unsigned messages);
 /* Nanoseconds of finding a room by its id in a node's own copy of the listing, with so many listed. Negative: no memory. */
 double floors_lookup_ns(unsigned rooms, unsigned rounds);
-/* Waits until the registry of rooms has not changed for half a second; false with the reason on standard error after 60 s.
- * What was still being listed would be measured, too. */
-bool floors_settled(struct floors *f);
+/* Microseconds of a publish of `bytes` bytes to a stream and its acknowledgement, each with the sequence expected on the
+ * subject. `subject` must be bound to a stream, and nobody else may write to it. */
+double floors_append_us(struct floors *f, const char *subject, unsigned bytes, unsigned rounds);
+/* Bytes of the last message on that subject; 0: there is none. */
+unsigned floors_last_bytes(struct floors *f, const char *stream, const char *subject);
+/* The sequence number of a stream's last message; 0: no answer, or none. */
+unsigned long long floors_last_change(struct floors *f, const char *stream);
+/* Waits until the bucket has not changed for half a second; false with the reason on standard error after 60 s. What was
+ * still being listed would be measured, too. */
+bool floors_settled(struct floors *f, const char *bucket);
 
 #endif

@@ -15,11 +15,12 @@
 static int usage(FILE *to)
 {
     fputs("usage: roombench bots --servers HOST:PORT,... [--seconds N] [--bots K] [--rate R] [--json]\n"
-          "       roombench run [--roomd PATH] [--nats-server PATH] [--rooms N] [--quick] [--json]\n"
+          "       roombench run [--roomd PATH] [--nats-server PATH] [--rooms N] [--only SCENARIO] [--quick] [--json]\n"
           "bots: players spread over all servers join common rooms, speak, and check that they hear everything once and\n"
           "      in order. Exit 1 if not, if a server had no bots, or if no room was shared across servers.\n"
           "run:  starts a NATS server and two nodes, and measures them beside what the machine gives without them; joins with\n"
-          "      a tenth of N and with N other rooms listed (50000; --quick: 5000).\n",
+          "      a tenth of N and with N other rooms listed (50000; --quick: 5000). Scenarios: memory, speed, journal, replicas,\n"
+          "      snapshots, lost.\n",
           to);
     return 2;
 }
@@ -39,7 +40,7 @@ int main(int argc, char **argv)
         {"bots", required_argument, NULL, 'b'},    {"rate", required_argument, NULL, 'r'},
         {"roomd", required_argument, NULL, 'd'},   {"nats-server", required_argument, NULL, 'n'},
         {"rooms", required_argument, NULL, 'm'},   {"quick", no_argument, NULL, 'q'},
-        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
+        {"only", required_argument, NULL, 'o'},    {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     struct bots_options bots = {.seconds = 10, .bots = 24, .rate = 20};
     struct scenarios_options run = {.roomd = "roomd", .nats_server = "nats-server"};
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
         case 'd': run.roomd = optarg; break;
         case 'n': run.nats_server = optarg; break;
         case 'm': run.rooms = number(optarg, 1000000); break;
+        case 'o': run.only = optarg; break;
         case 'q': run.quick = true; break;
         case 'j': bots.json = run.json = true; break;
         case 'h': usage(stdout); return 0;
@@ -63,7 +65,7 @@ int main(int argc, char **argv)
         return usage(stderr);
     if (strcmp(argv[optind], "bots") == 0 && bots.servers && bots.seconds && bots.bots && bots.rate)
         return bots_play(&bots);
-    if (strcmp(argv[optind], "run") == 0)
+    if (strcmp(argv[optind], "run") == 0 && (!run.only || scenarios_has(run.only)))
         return scenarios_run(&run);
     return usage(stderr);
 }

@@ -15,7 +15,7 @@ static struct players *all_open;
 static const char text_value[] = "\xd9\x3c" "012345678901234567890123456789012345678901234567890123456789";
 static const char add_value[] = "\x81\xa3" "add\x01";
 
-static void on_welcome(void *arg, const char *server, const char *session)
+static void on_welcome(void *arg, const char *server, const char *session, int resumed)
 {
     ((struct player *)arg)->welcomed = 1;
 }
@@ -270,6 +270,40 @@ double players_ack_us(struct players *ps, unsigned rounds)
             players_turn(ps, 100);
     }
     return stats_at(&s, 0.5);
+}
+
+double players_add_rate(struct players *ps, unsigned adds, unsigned window)
+{
+    uint64_t acked = 0, want = (uint64_t)ps->count * adds;
+    for (unsigned i = 0; i < ps->count; i++)
+        ps->p[i].sent = ps->p[i].acked = ps->p[i].failed = 0;
+    int64_t start = stats_now_us(), next = 0;
+    while (acked < want) {
+        int64_t now = stats_now_us();
+        acked = 0;
+        for (unsigned i = 0; i < ps->count; i++) {
+            struct player *p = &ps->p[i];
+            while (p->sent < adds && p->sent - p->acked < window &&
+                   room_client_send(p->client, p->room, add_value, sizeof add_value - 1, NULL) == 0)
+                p->sent++;
+            room_client_flush(p->client);
+            acked += p->acked;
+            if (p->failed)
+                now = INT64_MAX; /* what was refused will not be acknowledged */
+        }
+        if (now - start > WAIT_US) {
+            fprintf(stderr, "roombench: only %llu of %llu adds were acknowledged; an error: %s\n", (unsigned long long)acked,
+                    (unsigned long long)want, any_error(ps));
+            return -1;
+        }
+        if (now > next) {
+            timers();
+            next = now + TIMERS_US;
+        }
+        if (acked < want)
+            players_turn(ps, 1);
+    }
+    return (double)want * 1e6 / (double)(stats_now_us() - start);
 }
 
 double players_pingpong_us(struct players *a, struct players *b, unsigned rounds)

@@ -49,6 +49,8 @@ unsigned players_fill(struct players *ps, const char *type, unsigned total, int6
 
 /* Median microseconds from a send to its `sent` (a counter is added to). */
 double players_ack_us(struct players *ps, unsigned rounds);
+/* Adds of all players together, acknowledged per second; each has `window` of its `adds` unacknowledged at most. */
+double players_add_rate(struct players *ps, unsigned adds, unsigned window);
 /* Median microseconds until a message of `a`'s player has been sent back by `b`'s, both in one relay room. */
 double players_pingpong_us(struct players *a, struct players *b, unsigned rounds);
 /* Every `per_room`-th player speaks `messages` times, `window` unacknowledged at most; deliveries per second to all others. */

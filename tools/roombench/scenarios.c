@@ -9,8 +9,10 @@
 #include <sys/resource.h>
 
 #include "tools/roombench/cluster.h"
+#include "tools/roombench/durable.h"
 #include "tools/roombench/floors.h"
 #include "tools/roombench/measure.h"
+#include "tools/roombench/queue.h"
 #include "tools/roombench/table.h"
 
 enum { ROUNDS = 5, QUICK_ROUNDS = 3, AT_ONCE = 50, SEARCH = 32, CONNECTIONS = 500, ROOM_SIZE = 100 };
@@ -63,7 +65,7 @@ static double pingpong(struct bench *b, int node)
 static struct players *counter_player(struct bench *b, int via)
 {
     char name[64];
-    return find_room(b, "counter", via, name);
+    return find_room(b, "tally", via, name); /* a counter without a journal */
 }
 
 struct trips {
@@ -174,7 +176,7 @@ static int joins_one_way(struct bench *b, unsigned listed, unsigned way, bool at
 
 static int joins(struct bench *b, unsigned listed)
 {
-    int rc = floors_settled(b->floors) ? 0 : -1;
+    int rc = floors_settled(b->floors, "rooms") ? 0 : -1;
     for (unsigned way = 0; rc == 0 && way < 3; way++) {
         rc = joins_one_way(b, listed, way, false);
         if (rc == 0)
@@ -207,7 +209,7 @@ static unsigned fill(struct bench *b, unsigned rooms, int64_t *took)
     struct players *ps = players_open(b->cluster.address[0], name, FILLERS, 0, 1);
     unsigned made = ps ? players_fill(ps, "relay", rooms, took) : 0;
     players_close(ps);
-    return made && floors_settled(b->floors) ? made : 0;
+    return made && floors_settled(b->floors, "rooms") ? made : 0;
 }
 
 /* One node by itself. */
@@ -308,12 +310,67 @@ static int speed(struct bench *b)
     return rc;
 }
 
-static int with_cluster(struct bench *b, unsigned nodes, int (*scenario)(struct bench *b))
+static struct durable durable_of(struct bench *b)
 {
-    if (cluster_start(&b->cluster, b->o->roomd, b->o->nats_server, nodes) != 0)
+    return (struct durable){.cluster = &b->cluster, .replicas = b->cluster.nats[1] ? CLUSTER_NATS : 1, .floors = b->floors, .table = &b->table, .rounds = b->rounds,
+                            .trips = b->trips, .quick = b->o->quick};
+}
+
+static int kept(struct bench *b)
+{
+    struct durable d = durable_of(b);
+    int rc = durable_journal(&d);
+    return rc ? rc : durable_recovery(&d);
+}
+
+static int not_kept(struct bench *b)
+{
+    struct durable d = durable_of(b);
+    return durable_lost(&d);
+}
+
+static int saved(struct bench *b)
+{
+    struct durable d = durable_of(b);
+    return durable_snapshots(&d);
+}
+
+static int queue(struct bench *b)
+{
+    return queue_cycles(&b->table, b->rounds);
+}
+
+/* Each on a cluster of its own: some of them kill a node. Without nodes there is none. */
+static const struct scenario {
+    const char *name;
+    unsigned nats, nodes;
+    const char *const *options;
+    int (*run)(struct bench *b);
+} scenarios[] = {{"memory", 1, 1, NULL, memory},
+                 {"speed", 1, CLUSTER_NODES, NULL, speed},
+                 {"journal", 1, CLUSTER_NODES, durable_options, kept},
+                 {"replicas", CLUSTER_NATS, CLUSTER_NODES, durable_options, kept},
+                 {"snapshots", 1, 1, durable_snapshot_options, saved},
+                 {"lost", 1, CLUSTER_NODES, durable_options, not_kept},
+                 {"queue", 0, 0, NULL, queue}};
+
+bool scenarios_has(const char *name)
+{
+    for (unsigned i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++)
+        if (strcmp(scenarios[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int with_cluster(struct bench *b, const struct scenario *s)
+{
+    const struct cluster_plan plan = {b->o->roomd, b->o->nats_server, s->nats, s->nodes, s->options};
+    if (!s->nodes)
+        return s->run(b);
+    if (cluster_start(&b->cluster, &plan) != 0)
         return -1;
     b->floors = floors_create(b->cluster.nats_url);
-    int rc = b->floors ? scenario(b) : -1;
+    int rc = b->floors ? s->run(b) : -1;
     floors_destroy(b->floors);
     cluster_stop(&b->cluster);
     return rc;
@@ -332,9 +389,10 @@ int scenarios_run(const struct scenarios_options *options)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    int rc = with_cluster(&b, 1, memory);
-    if (rc == 0)
-        rc = with_cluster(&b, CLUSTER_NODES, speed);
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < sizeof scenarios / sizeof scenarios[0]; i++)
+        if (!options->only || strcmp(options->only, scenarios[i].name) == 0)
+            rc = with_cluster(&b, &scenarios[i]);
     table_print(&b.table, options->json);
     return rc ? 1 : 0;
 }

@@ -11,10 +11,13 @@
 struct scenarios_options {
     const char *roomd, *nats_server; /* paths or names on PATH */
     unsigned rooms;                  /* most other rooms listed while joins are measured; 0: 50,000, quick: 5,000 */
+    const char *only;                /* one scenario: memory, speed, journal, replicas, snapshots, lost, queue; NULL: all */
     bool quick, json;
 };
 
-/* Starts the cluster, measures, prints, stops it. 0, or 1 with the reason on standard error. */
+/* True if there is a scenario of that name. */
+bool scenarios_has(const char *name);
+/* Starts the clusters, measures, prints, stops them. 0, or 1 with the reason on standard error. */
 int scenarios_run(const struct scenarios_options *options);
 
 #endif

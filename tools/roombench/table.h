@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-enum { TABLE_ROWS = 64 };
+enum { TABLE_ROWS = 96 };
 
 struct table_row {
     char name[64];

@@ -1,0 +1,49 @@
+/*
+ * What one seat was answered last, so that a message that is sent again is answered again and not done again.
+ *
+ * Decides: which answers are remembered. A message is known by its number, which grows in a session. An answer without a
+ * result and without an error takes no memory: it is what is said of every number that is not remembered. Invariant: what
+ * is kept is at most REPLIES_MAX answers and REPLIES_BYTES, except that the newest is always kept.
+ *
+ * Weakness: without memory the newest result is lost, though not its code; whoever asks again gets the code alone.
+ */
+#ifndef ROOM_REPLIES_H
+#define ROOM_REPLIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+
+enum { REPLIES_MAX = 32, REPLIES_BYTES = 4096 };
+
+struct reply {
+    struct reply *next;
+    int64_t n;
+    int code;
+    uint32_t len;
+    uint8_t data[];
+};
+
+struct replies {
+    int64_t last_n; /* the highest number handed to the room; 0: none yet */
+    int last_code;
+    uint32_t count;
+    size_t bytes; /* of the results */
+    struct reply *first, *last; /* the oldest, the newest */
+};
+
+struct replies_answer {
+    int code;
+    const uint8_t *data; /* borrowed from what is kept */
+    size_t len;
+};
+
+/* True if the number was handed to the room before: then `out` says what the answer was. */
+bool replies_find(const struct replies *r, int64_t n, struct replies_answer *out);
+/* `n` is above last_n. The result is copied. */
+void replies_add(struct replies *r, const struct alloc *alloc, int64_t n, int code, const void *data, size_t len);
+void replies_clear(struct replies *r, const struct alloc *alloc);
+
+#endif
