@@ -66,10 +66,14 @@ async def drained(w, f):
     took = time.monotonic() - at
     print(f'   200 rooms and {len(f.players)} players: empty after {took:.1f} s, {info["drain_moved"]} rooms moved', flush=True)
     assert (await f.watch.kv('servers', victim.name))[1]['status'] == 'draining'
+
+    async def told():
+        return all(p.sent_away for p in f.players if p not in relayed)
+    await until(told, 'every direct player has read that he is to reconnect', 30)
     found = await f.settle(w.nodes[0])
     assert not found, found
     assert not any(p.connections > 1 or p.seats_lost for p in relayed), 'a relayed player was disconnected'
-    assert all(p.sent_away == 1 for p in f.players if p not in relayed), 'a direct player was not told to reconnect'
+    assert all(p.sent_away == 1 for p in f.players if p not in relayed), 'a direct player was sent away twice'
     assert not any(a.doubts for a in f.accounts if all(p in relayed for p in f.players if p.account is a))
     for a in f.accounts:
         assert [e['reason'] for _, e in f.migrated(a.room)] == ['drain'], (a.room, f.migrated(a.room))

@@ -4,6 +4,7 @@ Decides how a frame (a dict with "op") becomes bytes and back, from the schemas 
 transport has connect(port), send(frame), recv() -> frame or None at the end, and close().
 """
 import asyncio
+import contextlib
 import json
 import pathlib
 import struct
@@ -66,22 +67,33 @@ class WebSocketMsgpack(WebSocketJson):
             return None
 
 
+class ReadToTheEnd(asyncio.StreamReader):
+    """A reset ends the stream behind what came before it, as the kernel has it; asyncio's own would hide that."""
+
+    def set_exception(self, exc):
+        self.feed_eof()
+
+
 class Tcp:
     async def connect(self, port):
-        self.reader, self.writer = await asyncio.open_connection('127.0.0.1', port)
+        loop = asyncio.get_running_loop()
+        self.reader = ReadToTheEnd()
+        transport, protocol = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(self.reader), '127.0.0.1', port)
+        self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
 
     async def send(self, frame):
         await self.send_bytes(pack(frame))
 
     async def send_bytes(self, body):
         self.writer.write(struct.pack('>I', len(body)) + body)
-        await self.writer.drain()
+        with contextlib.suppress(ConnectionError):  # recv() tells of the end, once it gave out what came before it
+            await self.writer.drain()
 
     async def recv(self):
         try:
             size, = struct.unpack('>I', await self.reader.readexactly(4))
             return unpack(await self.reader.readexactly(size))
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except asyncio.IncompleteReadError:
             return None
 
     async def close(self):
