@@ -9,7 +9,8 @@
  *
  * The state comes last; a room that has subscribed to topics has [pattern ...] before it.
  *
- *   seat  [player, session, last n, its code, [[n, code, result] ...]]
+ *   seat  [player, session, last n, [[n, code, result] ...]], and behind it, if answers were forgotten, up to where
+ *   An answer to several numbers has the first of them behind the result.
  *
  * Weakness: it is written in one go on the loop; a state of many megabytes costs milliseconds.
  */
@@ -19,25 +20,29 @@
 #include "wire/mp_write.h"
 
 enum { IMAGE_FORMAT = 1, IMAGE_FIELDS = 13, IMAGE_FIELDS_TOPICS = 14, IMAGE_MAX = 64 * 1024 * 1024, CODE_MIN = -1000 };
+enum { SEAT_FIELDS = 4, ANSWER_FIELDS = 3 };
 
 static void write_seat(struct buf *out, const struct seat *seat)
 {
     const struct replies *a = &seat->replies;
-    mp_write_array(out, 5);
+    mp_write_array(out, a->unsure ? SEAT_FIELDS + 1 : SEAT_FIELDS);
     mp_write_text(out, seat->player);
     if (seat->session.s[0])
         mp_write_text(out, seat->session.s);
     else
         mp_write_nil(out);
     mp_write_int(out, a->last_n);
-    mp_write_int(out, a->last_code);
     mp_write_array(out, a->count);
     for (const struct reply *e = a->first; e; e = e->next) {
-        mp_write_array(out, 3);
+        mp_write_array(out, e->from < e->n ? ANSWER_FIELDS + 1 : ANSWER_FIELDS);
         mp_write_int(out, e->n);
         mp_write_int(out, e->code);
         mp_write_raw(out, (struct wire_raw){e->data, e->len});
+        if (e->from < e->n)
+            mp_write_int(out, e->from);
     }
+    if (a->unsure)
+        mp_write_int(out, a->unsure);
 }
 
 static int write_image(struct room *r, struct buf *out)
@@ -151,26 +156,37 @@ static bool read_image(const void *data, size_t len, struct image *out)
     return mp_skip(&r, READ_DEPTH, &out->state, NULL) == 0 && out->state.len <= ROOM_IMAGE_MAX && r.at == r.end;
 }
 
-static bool read_answers(struct mp_read *in, struct seats *s, struct seat *seat)
+static bool read_answer(struct mp_read *in, int64_t before, int64_t last, struct reply *out, struct wire_raw *result)
 {
-    int64_t last, last_code, before = 0;
-    uint32_t count, three;
-    if (!read_int(in, 0, INT64_MAX, &last) || !read_int(in, CODE_MIN, 0, &last_code) || !read_array(in, &count) ||
-        count > REPLIES_MAX)
+    uint32_t fields;
+    int64_t code;
+    if (!read_array(in, &fields) || (fields != ANSWER_FIELDS && fields != ANSWER_FIELDS + 1) || before == INT64_MAX ||
+        !read_int(in, before + 1, last, &out->n) || !read_int(in, CODE_MIN, 0, &code) || !read_raw(in, ROOM_DATA_MAX, result))
+        return false;
+    out->from = out->n;
+    out->code = (int)code;
+    out->len = (uint32_t)result->len;
+    return fields == ANSWER_FIELDS || read_int(in, before + 1, out->n, &out->from);
+}
+
+static bool read_answers(struct mp_read *in, bool forgotten, struct seats *s, struct replies *a)
+{
+    int64_t before = 0, last = 0, unsure = 0;
+    uint32_t count;
+    if (!read_int(in, 0, INT64_MAX, &last) || !read_array(in, &count) || count > REPLIES_MAX)
         return false;
     for (uint32_t i = 0; i < count; i++) {
-        int64_t n, code;
+        struct reply answer = {0};
         struct wire_raw result;
-        if (!read_array(in, &three) || three != 3 || !read_int(in, before + 1, last, &n) ||
-            !read_int(in, CODE_MIN, 0, &code) || !read_raw(in, ROOM_DATA_MAX, &result))
+        if (!read_answer(in, before, last, &answer, &result))
             return false;
-        replies_add(&seat->replies, s->answers, n, (int)code, result.data, result.len);
-        before = n;
-        if (n == INT64_MAX && i + 1 < count)
-            return false;
+        replies_restore(a, s->answers, &answer, result.data);
+        before = answer.n;
     }
-    seat->replies.last_n = last;
-    seat->replies.last_code = (int)last_code;
+    a->last_n = last;
+    if (forgotten && !read_int(in, 1, last, &unsure))
+        return false;
+    a->unsure = unsure > a->unsure ? unsure : a->unsure;
     return true;
 }
 
@@ -180,14 +196,14 @@ static int read_seats(struct room *r, struct image *m)
         struct id player, session;
         struct seat *seat;
         uint32_t count;
-        if (!read_array(&m->seats_at, &count) || count != 5 || !read_id(&m->seats_at, false, &player) ||
-            !read_id(&m->seats_at, true, &session))
+        if (!read_array(&m->seats_at, &count) || (count != SEAT_FIELDS && count != SEAT_FIELDS + 1) ||
+            !read_id(&m->seats_at, false, &player) || !read_id(&m->seats_at, true, &session))
             return ROOM_E_BAD_FRAME;
         int rc = seats_restore(&r->seats, player.s, session.s, &seat);
         if (rc)
             return rc == ROOM_E_ALREADY ? ROOM_E_BAD_FRAME : rc;
         r->host->players++;
-        if (!read_answers(&m->seats_at, &r->seats, seat))
+        if (!read_answers(&m->seats_at, count > SEAT_FIELDS, &r->seats, &seat->replies))
             return ROOM_E_BAD_FRAME;
     }
     return 0;

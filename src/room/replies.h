@@ -1,11 +1,13 @@
 /*
  * What one seat was answered last, so that a message that is sent again is answered again and not done again.
  *
- * Decides: which answers are remembered. A message is known by its number, which grows in a session. An answer without a
- * result and without an error takes no memory: it is what is said of every number that is not remembered. Invariant: what
- * is kept is at most REPLIES_MAX answers and REPLIES_BYTES, except that the newest is always kept.
+ * Decides: which answers are remembered. A message is known by its number, which grows in a session. A number that was
+ * passed over (refused before it reached the room, or used in another of the session's rooms) is remembered as not done: a
+ * later one was, so it cannot be done any more. An answer without a result and without an error takes no memory: it is what
+ * is said of every number above `unsure` that is not remembered. Invariants: never is `done` said of what was not; what is
+ * kept is at most REPLIES_MAX answers and REPLIES_BYTES, except that the newest is always kept if there is memory.
  *
- * Weakness: without memory the newest result is lost, though not its code; whoever asks again gets the code alone.
+ * Weakness: of what had to be forgotten it is only said that it may or may not have been done.
  */
 #ifndef ROOM_REPLIES_H
 #define ROOM_REPLIES_H
@@ -16,11 +18,11 @@
 
 #include "base/alloc.h"
 
-enum { REPLIES_MAX = 32, REPLIES_BYTES = 4096 };
+enum { REPLIES_MAX = 64, REPLIES_BYTES = 4096 };
 
 struct reply {
     struct reply *next;
-    int64_t n;
+    int64_t from, n; /* the numbers that it answers: all of them alike */
     int code;
     uint32_t len;
     uint8_t data[];
@@ -28,7 +30,7 @@ struct reply {
 
 struct replies {
     int64_t last_n; /* the highest number handed to the room; 0: none yet */
-    int last_code;
+    int64_t unsure; /* of those up to here, what is not remembered was forgotten; 0: nothing was */
     uint32_t count;
     size_t bytes; /* of the results */
     struct reply *first, *last; /* the oldest, the newest */
@@ -40,10 +42,13 @@ struct replies_answer {
     size_t len;
 };
 
-/* True if the number was handed to the room before: then `out` says what the answer was. */
+/* True if the number, or a later one, was handed to the room before: then `out` says what the answer was, CANCELLED if the
+ * number was passed over, UNKNOWN_RESULT if that was forgotten. */
 bool replies_find(const struct replies *r, int64_t n, struct replies_answer *out);
-/* `n` is above last_n. The result is copied. */
+/* `n` is above last_n; those between are passed over. The result is copied. */
 void replies_add(struct replies *r, const struct alloc *alloc, int64_t n, int code, const void *data, size_t len);
+/* One answer as it was kept before, `from` above those that are kept; says nothing of the numbers between. */
+void replies_restore(struct replies *r, const struct alloc *alloc, const struct reply *answer, const void *data);
 void replies_clear(struct replies *r, const struct alloc *alloc);
 
 #endif

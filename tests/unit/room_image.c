@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "room/replies.h"
 #include "room_fixture.h"
 
 static void keeps(struct host_config *c)
@@ -64,13 +65,15 @@ Test(room_image, a_room_comes_back_with_its_seats_answers_time_and_chance)
 {
     struct fixture a, b;
     char before[4096], after[4096];
+    const int64_t last = 4 * REPLIES_MAX;
     open_both(&a, &b);
     struct host_start s = {.id = "d", .type = "dice", .epoch = 3, .private_room = true, .created = {99}};
     cr_assert_eq(host_start(a.host, &s, a.now, NULL), 0);
     cr_assert(host_room_unsaved(host_find(a.host, "d")));
     cr_assert_eq(fixture_join(&a, "d", "ann", 1, NULL), 0);
     cr_assert_eq(fixture_join(&a, "d", "bob", 2, NULL), 0);
-    cr_assert_eq(fixture_send_n(&a, "d", 1, 4, "1"), 0);
+    for (int64_t n = 2; n <= last; n += 2)
+        cr_assert_eq(fixture_send_n(&a, "d", 1, n, "1"), 0);
     strcpy(before, fixture_reply(&a));
     cr_assert_eq(host_lock(a.host, "d", true, a.now), 0);
     a.now = mono_add_ms(a.now, 1400);
@@ -101,14 +104,16 @@ Test(room_image, a_room_comes_back_with_its_seats_answers_time_and_chance)
     cr_assert_eq(host_player_count(b.host), 2);
     cr_assert_str_eq(host_room_durability(room), "snapshot");
     cr_assert_eq(host_attach(b.host, "d", "ann", "s-ann", 7, b.now), 0);
-    cr_assert_eq(fixture_send_n(&b, "d", 7, 4, "1"), 0);
+    cr_assert_eq(fixture_send_n(&b, "d", 7, last, "1"), 0);
     cr_assert_str_eq(fixture_reply(&b), before, "the same answer");
+    cr_assert_eq(fixture_send_n(&b, "d", 7, last - 1, "1"), ROOM_E_CANCELLED, "passed over there, and not done here");
+    cr_assert_eq(fixture_send_n(&b, "d", 7, 2, "1"), ROOM_E_UNKNOWN_RESULT, "forgotten there already");
     fixture_said(&b);
     b.now = mono_add_ms(b.now, 999);
     host_tick(b.host, b.now);
     cr_assert_str_eq(fixture_said(&b), "");
-    cr_assert_eq(fixture_send_n(&a, "d", 1, 5, "1"), 0);
-    cr_assert_eq(fixture_send_n(&b, "d", 7, 5, "1"), 0);
+    cr_assert_eq(fixture_send_n(&a, "d", 1, last + 1, "1"), 0);
+    cr_assert_eq(fixture_send_n(&b, "d", 7, last + 1, "1"), 0);
     show_image(&a.reply, before, sizeof(before));
     show_image(&b.reply, after, sizeof(after));
     cr_assert_str_eq(before, after, "chance goes on where it was");
