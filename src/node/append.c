@@ -271,14 +271,13 @@ static void start_purges(struct node *n)
         struct purge *p = it.value;
         char subject[SUBJECT_SIZE], stream[JOURNAL_NAME_SIZE];
         unsigned k = subject_journal_stream(it.key);
-        if (p->waits || (n->purging & (1u << k)))
+        if (p->waits || n->purging[k].s[0])
             continue;
         if (bus_log_purge(n->bus, (uint64_t)TOKEN_PURGE << TOKEN_SHIFT | k, append_stream(stream, it.key),
                           subject_journal(subject, it.key), p->below, PURGE_MS))
             return;
-        n->purging |= 1u << k;
-        map_del(&n->purges, it.key);
-        alloc_put(n->alloc, p, sizeof(*p));
+        id_set(&n->purging[k], it.key);
+        p->asked = p->below;
     }
 }
 
@@ -291,6 +290,7 @@ static void set_purge(struct node *n, const char *room, uint64_t below, bool wai
             alloc_put(n->alloc, p, sizeof(*p));
             return; /* the next snapshot purges again; of a room that has ended a little stays, and is no harm */
         }
+        *p = (struct purge){0};
     }
     p->below = below;
     p->waits = waits;
@@ -316,11 +316,23 @@ void append_forget(struct node *n, const char *room)
     start_purges(n);
 }
 
-/* Also when it failed: the room's next snapshot purges more. */
+void append_bus_up(struct node *n)
+{
+    start_purges(n);
+}
+
+/* One that failed is asked for again: of an ended room nobody else would. */
 void append_purged(struct node *n, const struct bus_event *ev)
 {
+    struct id *room = &n->purging[ev->token & TOKEN_MASK];
+    struct purge *p = map_get(&n->purges, room->s);
+    bool over = ev->result == BUS_OK || ev->result == BUS_REFUSED;
     fault_point("journal_purged");
-    n->purging &= ~(1u << (unsigned)(ev->token & TOKEN_MASK));
+    if (p && over && p->below <= p->asked) {
+        map_del(&n->purges, room->s);
+        alloc_put(n->alloc, p, sizeof(*p));
+    }
+    *room = (struct id){0};
     start_purges(n);
 }
 

@@ -16,6 +16,7 @@ static void bus_up(struct node *n)
     n->bus_up = true;
     event(n, CORE_EV_BUS_UP);
     cluster_bus_up(n);
+    append_bus_up(n);
     presence_verify(n);
 }
 

@@ -132,7 +132,7 @@ struct journal { /* of a room that runs here */
 };
 
 struct purge {
-    uint64_t below;
+    uint64_t below, asked; /* asked: of what the stream was asked for last */
     bool waits; /* of a room that has ended, but may be listed yet */
 };
 
@@ -259,7 +259,7 @@ struct node {
     struct umap journal_serials;
     unsigned journals_waiting;
     struct map purges; /* room -> purge, not begun */
-    unsigned purging;  /* a bit for each stream */
+    struct id purging[JOURNAL_STREAMS]; /* the room whose purge is under way; "": none */
     struct map kept; /* room -> kept */
     struct umap kept_serials;
     struct id kept_at;
@@ -353,6 +353,7 @@ void append_close(struct node *n, const char *room);
 void append_batch(struct node *n, const char *room, uint64_t epoch, uint64_t number, const void *data, size_t len);
 void append_done(struct node *n, const struct bus_event *ev);
 void append_tick(struct node *n);
+void append_bus_up(struct node *n);
 void append_purged(struct node *n, const struct bus_event *ev);
 void append_purge(struct node *n, const char *room, uint64_t below);
 /* The room has ended, and `last` is its journal's last message: all of it goes with append_forget(). */

@@ -17,6 +17,7 @@ import urllib.request
 
 TOOLS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEALTHY_S = 60
+STUCK_S = 15
 TOO_SMALL_S = 4
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -106,7 +107,21 @@ class Cluster:
             if wipe:
                 shutil.rmtree(os.path.join(s['folder'], 'js'), ignore_errors=True)
             s['process'] = self._launch(s['folder'])
-        self._wait_healthy()
+        for left in (2, 1, 0):
+            try:
+                self._wait_healthy(STUCK_S if left else HEALTHY_S)
+                return
+            except RuntimeError:
+                if left == 0:
+                    raise
+                self._start_anew([s for s in self.servers if self._size(s) != self.size])
+
+    def _start_anew(self, servers):
+        """What an operator does with a server that came back and stays behind the meta leader for good (2.10.27)."""
+        for s in servers:
+            s['process'].terminate()
+            s['process'].wait()
+            s['process'] = self._launch(s['folder'])
 
     def _size(self, server):
         """How many JetStream servers it counts; 0 while it is not well or knows no leader."""
@@ -126,8 +141,8 @@ class Cluster:
         return health.get('status') == 'ok' or bool(errors) and all(
             e.get('type') == 'CONSUMER' and 'consumer not found' in e.get('error', '') for e in errors)
 
-    def _wait_healthy(self):
-        deadline, too_small = time.monotonic() + HEALTHY_S, None
+    def _wait_healthy(self, seconds=HEALTHY_S):
+        deadline, too_small = time.monotonic() + seconds, None
         while True:
             sizes = [self._size(s) for s in self.servers]
             if all(size == self.size for size in sizes):
@@ -142,7 +157,7 @@ class Cluster:
                         s['process'].returncode, s['folder'], s['folder']))
             if time.monotonic() > deadline:
                 raise RuntimeError('NATS is not healthy after %d s, it says %s; see %s/nats-*/log' % (
-                    HEALTHY_S, [self._said(s) for s in self.servers], self.folder))
+                    seconds, [self._said(s) for s in self.servers], self.folder))
             time.sleep(0.1)
 
     @staticmethod
