@@ -3,9 +3,11 @@
 
 #include <nats/nats.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tools/roombench/stats.h"
 #include "wire/subject.h"

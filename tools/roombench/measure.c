@@ -210,14 +210,14 @@ static int socket_of(const struct room_client *client)
     int fd = -1;
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", room_client_fd(client));
     FILE *f = fopen(path, "r");
-    while (f && fd < 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "tfd: %d", &fd) != 1)
-            fd = -1;
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "tfd: %d", &fd) != 1)
+        ;
     if (f)
         fclose(f);
     return fd;
 }
 
+/* All are looked up before the first is cut: what follows is one moment for all of them. */
 int64_t players_cut(struct players *ps)
 {
     int *fds = calloc(ps->count, sizeof *fds), missing = 0;
@@ -228,7 +228,7 @@ int64_t players_cut(struct players *ps)
         shutdown(fds[i], SHUT_RDWR);
     free(fds);
     if (start < 0)
-        fprintf(stderr, "roombench: %d connections of %u players are not found\n", missing, ps->count);
+        fprintf(stderr, "roombench: the connections of %u players cannot be cut, %d are not found\n", ps->count, missing);
     return start;
 }
 

@@ -184,7 +184,8 @@ static int push_some(const struct sessions *s, struct backend *b, struct way *w,
     return rc;
 }
 
-/* In turns, as all floors. The first push says how long an inbox's message is, once it knows as many before it as it will. */
+/* In turns, as all floors. What comes before the first round is not counted: a message of an inbox grows until it knows the
+ * last INBOX_RECENT pushes, and its length then is the floor's. */
 static int push_rounds(const struct sessions *s, struct backend *b, struct way ways[2], struct stats *request,
                        struct stats *append)
 {
@@ -194,6 +195,10 @@ static int push_rounds(const struct sessions *s, struct backend *b, struct way w
     unsigned bytes = rc == 0 ? floors_last_bytes(s->floors, "PLAYER_INBOX", subject_inbox(subject, ways[0].player)) : 0;
     if (rc == 0)
         rc = push_some(s, b, &ways[1], count);
+    if (rc == 0 && !bytes) {
+        fprintf(stderr, "roombench: the inbox of '%s' is empty\n", ways[0].player);
+        return -1;
+    }
     for (int i = 0; i < 2; i++)
         ways[i].heard = ways[i].answered = (struct stats){0};
     subject_inbox(subject, "roombench-floor");
