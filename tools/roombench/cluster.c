@@ -148,9 +148,9 @@ static int start_nats(struct cluster *c, const struct cluster_plan *plan)
 
 static int start_node(struct cluster *c, const struct cluster_plan *plan, int i)
 {
-    char id[32], log[128], data[128];
+    char *id = c->id[i], log[128], data[128];
     int out[2];
-    snprintf(id, sizeof id, "bench-%d", i + 1);
+    snprintf(id, sizeof c->id[i], "bench-%d", i + 1);
     snprintf(log, sizeof log, "%s/%s.log", c->folder, id);
     snprintf(data, sizeof data, "%s/data", c->folder);
     const char *argv[24 + CLUSTER_OPTIONS] = {

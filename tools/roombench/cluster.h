@@ -10,12 +10,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-enum { CLUSTER_NODES = 2, CLUSTER_NATS = 3, CLUSTER_ADDRESS = 64, CLUSTER_OPTIONS = 8 };
+enum { CLUSTER_NODES = 2, CLUSTER_NATS = 3, CLUSTER_ADDRESS = 64, CLUSTER_ID = 32, CLUSTER_OPTIONS = 8 };
 
 struct cluster {
     unsigned count; /* of nodes */
     pid_t nats[CLUSTER_NATS], nodes[CLUSTER_NODES];
     char nats_url[CLUSTER_ADDRESS]; /* of the first, which everybody uses: floors are as far from a stream's leader as nodes */
+    char id[CLUSTER_NODES][CLUSTER_ID];
     char address[CLUSTER_NODES][CLUSTER_ADDRESS]; /* host:port */
     char folder[64];
 };

@@ -64,7 +64,7 @@ static int add_latency(const struct durable *d, struct players *ps, const char *
     floor_name(room, name);
     subject_journal(subject, name);
     for (unsigned i = 0; i < d->rounds; i++) {
-        l->append[i] = floors_append_us(d->floors, subject, bytes, d->trips);
+        l->append[i] = floors_append_us(d->floors, subject, bytes, d->trips, NULL);
         l->add[i] = players_ack_us(ps, d->trips);
         if (l->append[i] < 0 || l->add[i] < 0)
             return -1;

@@ -28,6 +28,8 @@ struct floors {
     natsConnection *asks, *answers;
     natsSubscription *sub;
     unsigned long long appended; /* the last sequence of floors_append_us() */
+    struct sockaddr_in echo_at;
+    unsigned entries; /* of floors_put_rate(), so far */
 };
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
@@ -79,8 +81,7 @@ static pid_t fork_bound(void)
 
 static int start_echo(struct floors *f)
 {
-    struct sockaddr_in a;
-    int one = 1, fd = listen_on(&a);
+    int one = 1, fd = listen_on(&f->echo_at);
     f->echo = fd >= 0 ? fork_bound() : -1;
     if (f->echo == 0) {
         uv_loop_t loop;
@@ -88,7 +89,7 @@ static int start_echo(struct floors *f)
         uv_loop_init(&loop);
         uv_tcp_init(&loop, &listener);
         uv_tcp_open(&listener, fd);
-        uv_listen((uv_stream_t *)&listener, 16, on_connection);
+        uv_listen((uv_stream_t *)&listener, FAN_MAX, on_connection);
         uv_run(&loop, UV_RUN_DEFAULT);
         _exit(0);
     }
@@ -96,7 +97,7 @@ static int start_echo(struct floors *f)
         close(fd);
     f->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(f->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return f->echo > 0 && connect(f->fd, (struct sockaddr *)&a, sizeof a) == 0 ? 0 : -1;
+    return f->echo > 0 && connect(f->fd, (struct sockaddr *)&f->echo_at, sizeof f->echo_at) == 0 ? 0 : -1;
 }
 
 static void on_request(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *arg)
@@ -196,7 +197,39 @@ double floors_echo_us(struct floors *f, unsigned rounds)
     return stats_at(&s, 0.5);
 }
 
-double floors_request_us(struct floors *f, unsigned rounds)
+double floors_connect_rate(struct floors *f, unsigned count)
+{
+    static int fds[FAN_MAX];
+    char bytes[MESSAGE] = "";
+    int one = 1, rc = count <= FAN_MAX ? 0 : -1;
+    unsigned open = 0;
+    int64_t start = stats_now_us();
+    for (; rc == 0 && open < count; open++) {
+        fds[open] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        setsockopt(fds[open], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        rc = connect(fds[open], (struct sockaddr *)&f->echo_at, sizeof f->echo_at);
+        if (rc == 0 && send(fds[open], bytes, sizeof bytes, MSG_NOSIGNAL) != sizeof bytes)
+            rc = -1;
+    }
+    for (unsigned i = 0; rc == 0 && i < open; i++)
+        rc = read_whole(fds[i], bytes, sizeof bytes);
+    double rate = count * 1e6 / (double)(stats_now_us() - start);
+    for (unsigned i = 0; i < open; i++)
+        close(fds[i]);
+    if (rc != 0)
+        fprintf(stderr, "roombench: %u connections to an echo server could not be had: %s\n", count, strerror(errno));
+    return rc == 0 ? rate : -1;
+}
+
+static void note(struct stats *own, struct stats *all, int64_t since_us)
+{
+    int64_t us = stats_now_us() - since_us;
+    stats_add(own, us);
+    if (all)
+        stats_add(all, us);
+}
+
+double floors_request_us(struct floors *f, unsigned rounds, struct stats *all)
 {
     struct stats s = {0};
     char bytes[MESSAGE] = "";
@@ -205,7 +238,7 @@ double floors_request_us(struct floors *f, unsigned rounds)
         int64_t start = stats_now_us();
         if (natsConnection_Request(&reply, f->asks, "roombench.echo", bytes, sizeof bytes, REQUEST_MS) != NATS_OK)
             return -1;
-        stats_add(&s, stats_now_us() - start);
+        note(&s, all, start);
         natsMsg_Destroy(reply);
     }
     return stats_at(&s, 0.5);
@@ -327,7 +360,7 @@ static unsigned long long append(struct floors *f, const char *subject, const ch
     return seq;
 }
 
-double floors_append_us(struct floors *f, const char *subject, unsigned bytes, unsigned rounds)
+double floors_append_us(struct floors *f, const char *subject, unsigned bytes, unsigned rounds, struct stats *all)
 {
     static const char data[APPEND_MAX];
     struct stats s = {0};
@@ -341,9 +374,51 @@ double floors_append_us(struct floors *f, const char *subject, unsigned bytes, u
             return -1;
         }
         f->appended = seq;
-        stats_add(&s, stats_now_us() - start);
+        note(&s, all, start);
     }
     return stats_at(&s, 0.5);
+}
+
+static natsStatus put_new(struct floors *f, const char *bucket, const char *reply, unsigned bytes)
+{
+    static const char data[APPEND_MAX];
+    char subject[160];
+    natsMsg *m = NULL;
+    snprintf(subject, sizeof subject, "$KV.%s.roombench-floor-%u", bucket, f->entries++);
+    natsStatus s = natsMsg_Create(&m, subject, reply, data, (int)bytes);
+    if (s == NATS_OK)
+        s = natsMsgHeader_Set(m, "Nats-Expected-Last-Subject-Sequence", "0");
+    if (s == NATS_OK)
+        s = natsConnection_PublishMsg(f->asks, m);
+    natsMsg_Destroy(m);
+    return s;
+}
+
+double floors_put_rate(struct floors *f, const char *bucket, unsigned bytes, unsigned count)
+{
+    natsInbox *inbox = NULL;
+    natsSubscription *acks = NULL;
+    natsStatus s = bytes <= APPEND_MAX ? natsInbox_Create(&inbox) : NATS_INVALID_ARG;
+    if (s == NATS_OK)
+        s = natsConnection_SubscribeSync(&acks, f->asks, inbox);
+    if (s == NATS_OK)
+        s = natsConnection_Flush(f->asks);
+    int64_t start = stats_now_us();
+    for (unsigned i = 0; s == NATS_OK && i < count; i++)
+        s = put_new(f, bucket, inbox, bytes);
+    for (unsigned i = 0; s == NATS_OK && i < count; i++) {
+        natsMsg *ack = NULL;
+        s = natsSubscription_NextMsg(&ack, acks, REQUEST_MS);
+        if (s == NATS_OK && !number_after(natsMsg_GetData(ack), "\"seq\":"))
+            s = NATS_ERR;
+        natsMsg_Destroy(ack);
+    }
+    double rate = count * 1e6 / (double)(stats_now_us() - start);
+    natsSubscription_Destroy(acks);
+    natsInbox_Destroy(inbox);
+    if (s != NATS_OK)
+        fprintf(stderr, "roombench: %u entries were not all put into '%s': %s\n", count, bucket, natsStatus_GetText(s));
+    return s == NATS_OK ? rate : -1;
 }
 
 unsigned floors_last_bytes(struct floors *f, const char *stream, const char *subject)

@@ -20,7 +20,7 @@ static int usage(FILE *to)
           "      in order. Exit 1 if not, if a server had no bots, or if no room was shared across servers.\n"
           "run:  starts a NATS server and two nodes, and measures them beside what the machine gives without them; joins with\n"
           "      a tenth of N and with N other rooms listed (50000; --quick: 5000). Scenarios: memory, speed, journal, replicas,\n"
-          "      snapshots, lost.\n",
+          "      snapshots, lost, sessions, queue.\n",
           to);
     return 2;
 }

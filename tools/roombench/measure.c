@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-enum { WAIT_US = 30000000, EVENTS = 64, TIMERS_US = 100000 };
+enum { WAIT_US = 30000000, EVENTS = 64, TIMERS_US = 100000, WAIT_TIMERS_US = 5000 };
 
 static struct players *all_open;
 
@@ -17,7 +18,9 @@ static const char add_value[] = "\x81\xa3" "add\x01";
 
 static void on_welcome(void *arg, const char *server, const char *session, int resumed)
 {
-    ((struct player *)arg)->welcomed = 1;
+    struct player *p = arg;
+    p->welcomed++;
+    p->resumed += resumed != 0;
 }
 
 static void on_joined(void *arg, const struct room_client_joined *j)
@@ -38,6 +41,11 @@ static void on_message(void *arg, uint32_t room, const char *from, const void *d
     p->heard++;
     if (p->answers)
         room_client_send(p->client, room, data, len, NULL);
+}
+
+static void on_push(void *arg, const void *data, size_t len)
+{
+    ((struct player *)arg)->pushed++;
 }
 
 static void on_sent(void *arg, uint32_t room, uint64_t n, const void *result, size_t len)
@@ -64,6 +72,11 @@ static void on_refused(void *arg, uint32_t room, uint64_t n, int code, const cha
     on_error(arg, 0, code, text);
 }
 
+static void on_closed(void *arg, int code, const char *text)
+{
+    on_error(arg, 0, code, text);
+}
+
 void players_turn(struct players *ps, int timeout_ms)
 {
     struct epoll_event events[EVENTS];
@@ -74,7 +87,7 @@ void players_turn(struct players *ps, int timeout_ms)
 }
 
 /* Of all players there are: those that are not measured now must answer, too. */
-static void timers(void)
+void players_timers(void)
 {
     int64_t now_ms = stats_now_us() / 1000;
     for (struct players *ps = all_open; ps; ps = ps->next)
@@ -98,8 +111,8 @@ static int wait_for(struct players *ps, const char *what, int (*done)(struct pla
     while (!done(ps)) {
         int64_t now = stats_now_us();
         if (now > next) {
-            timers();
-            next = now + TIMERS_US;
+            players_timers();
+            next = now + WAIT_TIMERS_US; /* whoever looks for a new home waits no longer than he means to */
         }
         if (now > end) {
             fprintf(stderr, "roombench: waited too long for %s; an error: %s\n", what, any_error(ps));
@@ -113,9 +126,25 @@ static int wait_for(struct players *ps, const char *what, int (*done)(struct pla
 static int all_welcomed(struct players *ps)
 {
     for (unsigned i = 0; i < ps->count; i++)
-        if (!ps->p[i].welcomed)
+        if (ps->p[i].welcomed <= ps->p[i].counted)
             return 0;
     return 1;
+}
+
+static int wait_welcomed(struct players *ps, const char *what)
+{
+    int rc = wait_for(ps, what, all_welcomed);
+    for (unsigned i = 0; rc == 0 && i < ps->count; i++)
+        ps->p[i].counted = ps->p[i].welcomed;
+    return rc;
+}
+
+static unsigned servers_in(const char *list)
+{
+    unsigned count = 1;
+    for (; *list; list++)
+        count += *list == ',';
+    return count;
 }
 
 struct players *players_open(const char *server, const char *name, unsigned count, int redirect, int relay)
@@ -140,9 +169,9 @@ struct players *players_open(const char *server, const char *name, unsigned coun
         snprintf(id, sizeof id, "%s-%u", name, i);
         struct room_client_config config = {
             .servers = server, .player = id, .can_redirect = redirect, .can_relay = relay, .arg = p,
-            .connect_timeout_ms = 20000, .join_timeout_ms = 30000,
-            .on = {.welcome = on_welcome, .joined = on_joined, .left = on_left, .message = on_message, .sent = on_sent, .error = on_error,
-                   .refused = on_refused}};
+            .first_server = i % servers_in(server), .connect_timeout_ms = 20000, .join_timeout_ms = 30000,
+            .on = {.welcome = on_welcome, .joined = on_joined, .left = on_left, .message = on_message, .push = on_push,
+                   .sent = on_sent, .error = on_error, .refused = on_refused, .closed = on_closed}};
         p->all = ps;
         if ((rc = room_client_create(&config, &p->client)) != 0)
             break;
@@ -153,7 +182,7 @@ struct players *players_open(const char *server, const char *name, unsigned coun
     }
     if (rc != 0)
         fprintf(stderr, "roombench: player %s: %s\n", name, room_error_text(rc));
-    if (rc == 0 && wait_for(ps, "players to be connected", all_welcomed) == 0)
+    if (rc == 0 && wait_welcomed(ps, "players to be connected") == 0)
         return ps;
     players_close(ps);
     return NULL;
@@ -172,6 +201,51 @@ void players_close(struct players *ps)
     close(ps->epoll_fd);
     free(ps->p);
     free(ps);
+}
+
+/* The socket inside a client: its descriptor is an epoll instance, and the kernel tells what is in it. -1: there is none. */
+static int socket_of(const struct room_client *client)
+{
+    char path[64], line[256];
+    int fd = -1;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", room_client_fd(client));
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "tfd: %d", &fd) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return fd;
+}
+
+/* All are looked up before the first is cut: what follows is one moment for all of them. */
+int64_t players_cut(struct players *ps)
+{
+    int *fds = calloc(ps->count, sizeof *fds), missing = 0;
+    for (unsigned i = 0; fds && i < ps->count; i++)
+        missing += (fds[i] = socket_of(ps->p[i].client)) < 0;
+    int64_t start = fds && !missing ? stats_now_us() : -1;
+    for (unsigned i = 0; start >= 0 && i < ps->count; i++)
+        shutdown(fds[i], SHUT_RDWR);
+    free(fds);
+    if (start < 0)
+        fprintf(stderr, "roombench: the connections of %u players cannot be cut, %d are not found\n", ps->count, missing);
+    return start;
+}
+
+int players_back(struct players *ps)
+{
+    unsigned anew = 0, left = 0;
+    if (wait_welcomed(ps, "sessions to be taken up again") != 0)
+        return -1;
+    for (unsigned i = 0; i < ps->count; i++) {
+        anew += ps->p[i].welcomed != ps->p[i].resumed + 1;
+        left += ps->p[i].lefts > 0;
+    }
+    if (anew + left == 0)
+        return 0;
+    fprintf(stderr, "roombench: of %u sessions %u were not taken up again, and %u lost a room; an error: %s\n", ps->count, anew,
+            left, any_error(ps));
+    return -1;
 }
 
 static int all_joined(struct players *ps)
@@ -238,7 +312,7 @@ unsigned players_fill(struct players *ps, const char *type, unsigned total, int6
     while (asked < total && stats_now_us() - start < 4 * (int64_t)WAIT_US) {
         asked += ask_more(ps, type, total - asked);
         players_turn(ps, 1);
-        timers();
+        players_timers();
     }
     wait_for(ps, "rooms to be made", all_filled);
     *took_us = stats_now_us() - start;
@@ -297,7 +371,7 @@ double players_add_rate(struct players *ps, unsigned adds, unsigned window)
             return -1;
         }
         if (now > next) {
-            timers();
+            players_timers();
             next = now + TIMERS_US;
         }
         if (acked < want)
@@ -348,7 +422,7 @@ double players_broadcast_rate(struct players *ps, unsigned per_room, unsigned me
         players_turn(ps, 1);
         int64_t now = stats_now_us();
         if (now > next) {
-            timers();
+            players_timers();
             next = now + TIMERS_US;
         }
         heard = acks = 0;

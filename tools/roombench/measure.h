@@ -17,12 +17,12 @@ struct players;
 struct player {
     struct players *all;
     struct room_client *client;
-    int welcomed;
+    unsigned welcomed, resumed, counted; /* welcomes; those of them that took the session up again; those waited for */
     uint32_t room;      /* the last one joined */
     int via;            /* of the last one */
     unsigned rooms, failed, lefts;
     int64_t asked_us;   /* when the last join began */
-    uint64_t sent, acked, heard;
+    uint64_t sent, acked, heard, pushed;
     int answers;        /* sends back what it hears */
     int leaves;         /* leaves what it has joined at once */
     char error[96];     /* the last failure */
@@ -36,11 +36,18 @@ struct players {
     struct stats *joins; /* where the time of each join goes; NULL: nowhere */
 };
 
-/* `count` players connected to that server. */
+/* `count` players connected to that server; of several, with a comma between them, each has its share. */
 struct players *players_open(const char *server, const char *name, unsigned count, int redirect, int relay);
 void players_close(struct players *ps);
 /* Everything that is due, and at most `timeout_ms` of waiting. */
 void players_turn(struct players *ps, int timeout_ms);
+/* What is due for all players there are, measured or not: to be called now and then where nothing else waits. */
+void players_timers(void);
+/* Breaks all connections at once, as a network would: neither end asked for it. The clients come back by themselves;
+ * players_close() instead leaves their sessions behind. When it began; -1: a connection was not found. */
+int64_t players_cut(struct players *ps);
+/* Waits until every player is welcome once more; -1 too if one of them was given a new session, or lost a room. */
+int players_back(struct players *ps);
 /* All players join at once; `format` has one %u for the player's number divided by `per_room`, or none. */
 int players_join(struct players *ps, const char *type, const char *format, unsigned per_room);
 /* Makes `total` rooms, each left again by its player at once, PLAYER_ROOMS under way per player; returns how many were

@@ -13,6 +13,7 @@
 #include "tools/roombench/floors.h"
 #include "tools/roombench/measure.h"
 #include "tools/roombench/queue.h"
+#include "tools/roombench/sessions.h"
 #include "tools/roombench/table.h"
 
 enum { ROUNDS = 5, QUICK_ROUNDS = 3, AT_ONCE = 50, SEARCH = 32, CONNECTIONS = 500, ROOM_SIZE = 100 };
@@ -78,7 +79,7 @@ static int measure_trips(struct bench *b, struct players *here, struct players *
         t->echo[i] = floors_echo_us(b->floors, b->trips);
         t->ack[i] = players_ack_us(here, b->trips);
         t->same[i] = pingpong(b, 0);
-        t->request[i] = floors_request_us(b->floors, b->trips);
+        t->request[i] = floors_request_us(b->floors, b->trips, NULL);
         t->across[i] = players_ack_us(there, b->trips);
         t->cross[i] = pingpong(b, 1);
         t->publish[i] = floors_publish_rate(b->floors, b->trips * 20);
@@ -335,12 +336,33 @@ static int saved(struct bench *b)
     return durable_snapshots(&d);
 }
 
+static struct sessions sessions_of(struct bench *b)
+{
+    return (struct sessions){.cluster = &b->cluster, .floors = b->floors, .table = &b->table, .rounds = b->rounds,
+                             .trips = b->trips, .quick = b->o->quick};
+}
+
+static int sessions_held(struct bench *b)
+{
+    struct sessions s = sessions_of(b);
+    return sessions_memory(&s);
+}
+
+static int sessions_served(struct bench *b)
+{
+    struct sessions s = sessions_of(b);
+    int rc = sessions_logins(&s);
+    if (rc == 0)
+        rc = sessions_pushes(&s);
+    return rc ? rc : sessions_resumes(&s);
+}
+
 static int queue(struct bench *b)
 {
     return queue_cycles(&b->table, b->rounds);
 }
 
-/* Each on a cluster of its own: some of them kill a node. Without nodes there is none. */
+/* Each on a cluster of its own: some of them kill a node. Two may have a name in common. Without nodes there is none. */
 static const struct scenario {
     const char *name;
     unsigned nats, nodes;
@@ -352,6 +374,8 @@ static const struct scenario {
                  {"replicas", CLUSTER_NATS, CLUSTER_NODES, durable_options, kept},
                  {"snapshots", 1, 1, durable_snapshot_options, saved},
                  {"lost", 1, CLUSTER_NODES, durable_options, not_kept},
+                 {"sessions", 1, CLUSTER_NODES, sessions_memory_options, sessions_held},
+                 {"sessions", 1, CLUSTER_NODES, sessions_options, sessions_served},
                  {"queue", 0, 0, NULL, queue}};
 
 bool scenarios_has(const char *name)

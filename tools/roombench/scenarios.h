@@ -11,7 +11,8 @@
 struct scenarios_options {
     const char *roomd, *nats_server; /* paths or names on PATH */
     unsigned rooms;                  /* most other rooms listed while joins are measured; 0: 50,000, quick: 5,000 */
-    const char *only;                /* one scenario: memory, speed, journal, replicas, snapshots, lost, queue; NULL: all */
+    const char *only;                /* one scenario: memory, speed, journal, replicas, snapshots, lost, sessions, queue; NULL:
+                                      * all */
     bool quick, json;
 };
 

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-enum { TABLE_ROWS = 96 };
+enum { TABLE_ROWS = 160 };
 
 struct table_row {
     char name[64];
