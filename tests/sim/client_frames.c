@@ -254,6 +254,8 @@ static void on_left(struct sim_client *c, const struct wire_frame_left *m)
         return;
     if (c->state == CLIENT_SEATED && wire_str_is(m->reason, "room_lost") && ledger_lives(c->w, c->room_id.s, c->joined_epoch))
         world_fail(c->w, "G2: %s was told that room %s is lost", c->name, c->room_id.s);
+    if (c->state == CLIENT_SEATED && wire_str_is(m->reason, "seat_lost"))
+        client_session_unseated(c);
     client_doubts(c);
     client_set(c, CLIENT_READY);
 }

@@ -109,6 +109,12 @@ static bool has_room(struct wire_raw rooms, int64_t room, int64_t *other)
     return found;
 }
 
+/* Nothing was wrong while it was away. */
+static bool calm(const struct sim_client *c)
+{
+    return faults_calm_since(c->w, c->s.lost_us - CALM_MS * SIM_MS);
+}
+
 /* Nothing was in its way: its own node has run on and nobody else was asked, or nothing is wrong anywhere. */
 static bool must_be_there(const struct sim_client *c)
 {
@@ -116,14 +122,13 @@ static bool must_be_there(const struct sim_client *c)
     const struct sim_proc *p = &c->w->procs[c->node];
     bool young = c->w->now_us - s->lost_us < SURELY_HELD_MS * (int64_t)SIM_MS;
     bool home = c->node == s->node && c->life == s->life && !s->roamed && !p->stopping && p->drain_life != p->life;
-    return young && !logins_since(c) && (home || faults_calm_since(c->w, s->lost_us - CALM_MS * SIM_MS));
+    return young && !logins_since(c) && (home || calm(c));
 }
 
-/* A seat that nobody has given up is held. Of rooms that die with their owner only a calm cluster tells. */
-static void judge_seat(struct sim_client *c)
+/* A seat that nobody has given up is held; but a room may end with its owner. */
+void client_session_unseated(struct sim_client *c)
 {
-    bool calm = faults_calm_since(c->w, c->s.lost_us - CALM_MS * SIM_MS);
-    if (must_be_there(c) && calm)
+    if (must_be_there(c) && calm(c))
         world_fail(c->w, "G4: %s has its session again, but its seat in room %s is gone", c->name, c->room_id.s);
 }
 
@@ -138,7 +143,7 @@ static void say_again(struct sim_client *c)
 static void take_seat_up(struct sim_client *c, bool there)
 {
     if (!there) {
-        judge_seat(c);
+        client_session_unseated(c);
         client_doubts(c);
         return;
     }
@@ -165,6 +170,9 @@ static void go_on(struct sim_client *c, const struct wire_frame_welcome *m)
         world_fail(c->w, "G4: %s has heard up to %lld, and is told to go on at %lld", c->name, (long long)c->seq,
                    (long long)m->seq);
     s->gap = m->seq > c->seq;
+    if (s->gap && c->seq > s->whole && must_be_there(c) && calm(c))
+        world_fail(c->w, "G4: %s has heard up to %lld and goes on at %lld, though its gateway has the rest", c->name,
+                   (long long)c->seq, (long long)m->seq);
     s->from = m->seq;
     s->again = true;
     c->paused = false;
@@ -192,7 +200,7 @@ static void begin(struct sim_client *c, const struct wire_frame_welcome *m)
         world_fail(c->w, "G4: %s begins at message %lld", c->name, (long long)m->seq);
     client_session_forget(c);
     c->n = c->acknowledged = c->seq = 0;
-    s->acked = s->stray = s->again_n = 0;
+    s->acked = s->stray = s->again_n = s->whole = 0;
     s->again = s->gap = s->unsure = false;
     memset(s->answers, 0, sizeof(s->answers));
     s->id = m->session;
@@ -244,6 +252,7 @@ void client_session_resync(struct sim_client *c, const struct wire_frame_resync 
     c->seq = m->seq;
     s->gap = false;
     s->unsure = !m->has_room || (s->unsure && m->room != c->room);
+    s->whole = m->seq;
 }
 
 bool client_session_answered(struct sim_client *c, int64_t n, bool refused, int64_t value)

@@ -56,6 +56,7 @@ struct client_session { /* what a client knows of its session */
     bool gap;        /* its numbers have jumped to `from`: resync comes before anything else */
     bool unsure;     /* what was said in the room is not whole until the room's resync */
     int64_t again_n; /* the highest input that was sent again */
+    int64_t whole;   /* a room's whole state came after this message: what followed it may have to be left out */
     int64_t from, acked, stray;
     int64_t heard_us; /* anything at all */
     bool pinged;
@@ -151,6 +152,8 @@ void client_session_resync(struct sim_client *c, const struct wire_frame_resync 
 bool client_session_answered(struct sim_client *c, int64_t n, bool refused, int64_t value);
 /* A join has come to its end: no other seat is kept. `room` 0: it was refused. */
 void client_session_settled(struct sim_client *c, int64_t room);
+/* Its seat has not outlived its connection. */
+void client_session_unseated(struct sim_client *c);
 /* Acknowledges, pings, notices silence. True: the connection was given up. */
 bool client_session_tick(struct sim_client *c);
 
