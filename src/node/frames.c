@@ -253,6 +253,7 @@ union client_frame {
 
 static void act(struct node *n, struct session *s, int op, union client_frame *m)
 {
+    s->words++;
     switch (op) {
     case WIRE_OP_HELLO:
         session_error(n, s, 0, ROOM_E_ALREADY, "hello was said already on this connection");

@@ -199,13 +199,26 @@ static void give(struct node *n, struct session *s, const char *reply, uint64_t 
     session_moved(n, s);
 }
 
+/* Another gateway has it, and could not ask this one for it. */
+static bool goes_on(struct node *n, const struct wire_rpc_displace *m)
+{
+    struct session *s = map_get(&n->by_session, m->session.s);
+    bool here = s != NULL;
+    if (here && s->claim < (uint64_t)m->claim)
+        session_moved(n, s);
+    return here;
+}
+
 void handover_in(struct node *n, int op, const struct bus_event *ev)
 {
     struct wire_rpc_handover h;
     struct wire_rpc_displace d;
     int code = ROOM_E_NOT_FOUND;
     if (op == WIRE_OP_RPC_DISPLACE && wire_rpc_displace_unpack(&d, ev->data, ev->len, NULL) == 0) {
-        code = d.absent ? policy_absent(n, &d.session) : presence_displaced(n, &d.session) ? 0 : code;
+        if (d.absent)
+            code = policy_absent(n, &d.session);
+        else if (d.has_claim ? goes_on(n, &d) : presence_displaced(n, &d.session))
+            code = 0;
     } else if (op == WIRE_OP_RPC_HANDOVER && wire_rpc_handover_unpack(&h, ev->data, ev->len, NULL) == 0) {
         struct session *s = resume_match(n, &h.session, &h.player, h.secret);
         if (s) {

@@ -148,13 +148,15 @@ static void not_displaced(struct node *n, struct arrival *a)
 
 static void displace(struct node *n, struct arrival *a)
 {
-    struct wire_rpc_displace m = {.session = a->other, .player = a->player};
+    const struct session *s = a->left ? session_of(n, a) : NULL;
+    struct wire_rpc_displace m = {.session = s ? s->id : a->other, .player = a->player, .has_claim = s,
+                                  .claim = s ? (int64_t)s->claim : 0};
     char subject[SUBJECT_SIZE];
     bool here = strcmp(a->gateway.s, core_self(n->core)->id.s) == 0;
     const struct view_server *v = view_server(core_view(n->core), a->gateway.s);
-    if (here)
+    if (here && !a->left)
         (void)presence_displaced(n, &a->other);
-    if (here) {
+    if (here || (a->left && !s)) {
         arrival_finish(n, a);
         return;
     }
@@ -211,13 +213,6 @@ static void lost(struct node *n, struct arrival *a, bool moved, bool kicked)
     session_kick(n, s, kicked ? "kicked" : "replaced", NULL);
 }
 
-static bool may_resume(const struct arrival *a, const struct wire_player_entry *e)
-{
-    char hash[DIGEST_SIZE];
-    digest(hash, a->secret, strlen(a->secret));
-    return a->made && a->wants && strcmp(e->session.s, a->wanted.s) == 0 && wire_str_is(e->resume, hash);
-}
-
 static void won(struct node *n, struct arrival *a, uint64_t revision)
 {
     struct session *s = session_of(n, a);
@@ -225,10 +220,14 @@ static void won(struct node *n, struct arrival *a, uint64_t revision)
     a->began = n->now; /* of telling the one before */
     if (!a->made)
         collect_begin(n, s);
-    if (a->other.s[0])
+    if (a->other.s[0]) {
         displace(n, a);
-    else
+    } else if (a->left) { /* nobody waits for a gateway that says nothing */
+        a->step = DISPLACE;
+        (void)arrival_begin(n, a, false);
+    } else {
         arrival_finish(n, a);
+    }
 }
 
 /* Nobody waits for the session that it would be. */
@@ -247,7 +246,7 @@ static bool drop_what_it_had(struct node *n, struct arrival *a)
     session_drop_places(n, a->made);
     collect_drop(n, a->made);
     tail_begin_after(&a->made->tail, n->alloc, 0);
-    a->resumed = a->unknown_missed = a->tried = false;
+    a->resumed = a->unknown_missed = a->tried = a->left = false;
     return true;
 }
 
@@ -305,6 +304,10 @@ static void looked(struct node *n, struct arrival *a, const struct bus_event *ev
         arrival_wait(n, a);
         return;
     }
+    if (s && entry && (ev->revision < a->revision || ev->revision < s->claim)) { /* of a leader that is none any more */
+        arrival_wait(n, a);
+        return;
+    }
     if (!s) { /* it has ended; did it displace somebody before? */
         if (!entry || strcmp(e.session.s, a->other.s) != 0)
             pass_on(n, a);
@@ -332,19 +335,21 @@ static void looked(struct node *n, struct arrival *a, const struct bus_event *ev
         fetch_again(n, a, &e.gateway);
     } else if (a->resumed && a->made && ev->result == BUS_NOT_FOUND) {
         begin_anew(n, a);
-    } else if (entry && a->tried && !same && strcmp(e.replaced.s, s->id.s) == 0) { /* it was listed, and replaced */
+    } else if (entry && !same && ((a->tried && strcmp(e.replaced.s, s->id.s) == 0) || arrival_outdone(n, a, &e.session))) {
         if (a->made)
             turn_away(n, a, "replaced");
         else
             lost(n, a, false, false);
     } else if (entry && a->verify) {
         lost(n, a, same, kicked);
-    } else if (entry && !a->resumed && may_resume(a, &e)) {
+    } else if (entry && !a->resumed && resume_listed(a, &e)) {
         a->gateway = e.gateway;
         (void)time_from_rfc3339(e.since.data, e.since.len, &s->since);
         ask_gateway(n, a);
     } else if (entry && ((a->resumed && !same) || (a->wants && strcmp(e.replaced.s, a->wanted.s) == 0))) {
         turn_away(n, a, kicked ? "kicked" : "replaced");
+    } else if (entry && !same && !kicked && !a->made && !arrival_may_take(a, s)) {
+        arrival_wait(n, a);
     } else {
         if (a->made && !a->resumed && strcmp(s->id.s, a->wanted.s) == 0)
             hello_renew(n, s);
@@ -374,6 +379,7 @@ static void read_done(struct node *n, struct arrival *a, const struct bus_event 
     if (ev->result == BUS_OK) /* one that cannot be read names no rooms */
         (void)handover_from_roster(n, a->made, ev->data, ev->len);
     tail_begin_after(&a->made->tail, n->alloc, resume_beyond(a->seen, a->revision));
+    a->left = true;
     a->resumed = a->unknown_missed = true;
     claim(n, a);
 }

@@ -6,6 +6,7 @@
  * and the whole state of his rooms. What the client asked and has no answer to it asks again; rooms and this node know what they
  * did already.
  */
+#include "login/digest.h"
 #include "node/state.h"
 
 enum { AWAY_MAX = 10000, AWAY_LOOK_MS = 250, BEYOND = 1 << 20 /* more than is ever said while nobody hears */ };
@@ -47,6 +48,13 @@ struct session *resume_match(struct node *n, const struct id *session, const str
     bool his = s && s->can_resume && strcmp(s->player.s, player->s) == 0 && secret.len == SESSION_SECRET_SIZE - 1 &&
                same_secret(s->secret, secret.data, secret.len);
     return his ? s : NULL;
+}
+
+bool resume_listed(const struct arrival *a, const struct wire_player_entry *e)
+{
+    char hash[DIGEST_SIZE];
+    digest(hash, a->secret, strlen(a->secret));
+    return a->made && a->wants && strcmp(e->session.s, a->wanted.s) == 0 && wire_str_is(e->resume, hash);
 }
 
 struct session *resume_find(struct node *n, const struct id *player, struct wire_str token)
@@ -150,6 +158,7 @@ void resume_here(struct node *n, struct session *s, uint64_t conn, const struct 
     s->sent_away = false;
     s->can_resume = s->resumed = true;
     s->bad_frames = 0;
+    s->words++; /* only whoever heard its welcome can ask for it */
     n->out.established(n->out.arg, conn);
     s->recheck |= s->claim != 0; /* whoever took it up meanwhile may not have been heard here */
     n->rechecks |= s->recheck;

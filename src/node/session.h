@@ -71,6 +71,7 @@ struct session {
     bool sent_away;                   /* told to go to another node: it waits for that one */
     bool recheck;                     /* whether the claim still holds */
     bool renew;                       /* and what is written down of it is to be written anew */
+    uint32_t words;                   /* that its client has said since its welcome: somebody is there */
     bool listed, roster_due;          /* its rooms are in the bucket `sessions`; not as they are now */
     struct mono roster_at;
     struct tail tail;
@@ -126,6 +127,9 @@ struct arrival {
     bool wants, resumed, waits, verify;
     bool renew;             /* verify: and write the entry anew, before its time is over */
     bool tried;             /* the entry may name it already */
+    bool late;              /* another session is listed, and was first seen when the client had said so many `words` */
+    uint32_t words;
+    bool left;              /* its former gateway did not hand it over, and is still to be told */
     bool stands;            /* another session may be in its way, by the login policy; since stands_since */
     struct id wanted;       /* the session that it would take up again */
     char secret[SESSION_SECRET_SIZE];
@@ -150,6 +154,11 @@ void arrival_wait(struct node *n, struct arrival *a);
 bool arrival_begin(struct node *n, struct arrival *a, bool done);
 /* The same, if that has not been done yet, and then `a` is over. */
 void arrival_finish(struct node *n, struct arrival *a);
+/* Its session `s` was welcome while the registry could not be asked, and another is listed by now. Whose hello was the later one no
+ * clock tells; but a client that gave `s` up, and is elsewhere by now, says nothing more here. True: it has said something since. */
+bool arrival_may_take(struct arrival *a, const struct session *s);
+/* The session that is listed is here, and its hello came later. */
+bool arrival_outdone(struct node *n, const struct arrival *a, const struct id *listed);
 
 /* A player's place in a room, by its session's serial and the number the client knows; NULL: gone. */
 struct place *session_place(struct node *n, uint64_t serial, uint32_t number);
@@ -293,6 +302,8 @@ void session_kick(struct node *n, struct session *s, const char *reason, const c
 /* resume.c */
 /* A token taken apart; false: it is none. */
 bool resume_token(struct wire_str token, struct id *session, char secret[SESSION_SECRET_SIZE]);
+/* Is the session that the player's entry names the one that `a` would take up again, and its to take? */
+bool resume_listed(const struct arrival *a, const struct wire_player_entry *e);
 /* The session, if it is here and this is its player and secret. */
 struct session *resume_match(struct node *n, const struct id *session, const struct id *player, struct wire_str secret);
 /* The session that the client means and may have; NULL: there is none here. */

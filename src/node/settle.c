@@ -1,8 +1,9 @@
 /*
  * The end of an arrival: its session gets into the tables, its player is welcomed, and what he said too early is heard.
  *
- * Decides: which of two hellos for one session has it (the later one), and that somebody who has gone without ever having had
- * anything gets nothing. Must not know the registry: presence.c says when.
+ * Decides: which of two hellos for one session has it, or of two logins at this node (the later one), that somebody who has gone
+ * without ever having had anything gets nothing, and that who was welcome without the registry takes nobody's place unless his
+ * client is there. Must not know the registry: presence.c says when.
  */
 #include "node/state.h"
 
@@ -65,6 +66,9 @@ static void replay(struct node *n, uint64_t conn, const struct buf *early)
         frames_in(n, conn, n->out.encoding(n->out.arg, conn), early->data + at, len);
         at += len;
     }
+    struct session *s = umap_get(&n->conns, conn);
+    if (s)
+        s->words = 0; /* that was before the welcome */
 }
 
 bool arrival_begin(struct node *n, struct arrival *a, bool done)
@@ -81,6 +85,20 @@ bool arrival_begin(struct node *n, struct arrival *a, bool done)
         replay(n, conn, &early);
     buf_deinit(&early);
     return there;
+}
+
+bool arrival_outdone(struct node *n, const struct arrival *a, const struct id *listed)
+{
+    const struct session *s = map_get(&n->by_session, listed->s);
+    return s && s->hello > a->serial && strcmp(listed->s, a->wanted.s) != 0;
+}
+
+bool arrival_may_take(struct arrival *a, const struct session *s)
+{
+    if (!a->late)
+        a->words = s->words;
+    a->late = true;
+    return s->conn && s->words > a->words;
 }
 
 void arrival_finish(struct node *n, struct arrival *a)

@@ -268,3 +268,25 @@ void faults_heal(struct world *w)
             sim_bus_cut(p->bus, p->bus->cut_in, p->bus->cut_out, 1000 * SIM_MS);
     }
 }
+
+static bool node_calm(const struct sim_proc *p)
+{
+    return !p->node || (proc_active(p) && p->ready && !p->stopping && !p->drains && p->bus->attached && !p->bus->cut_in &&
+                        !p->bus->cut_out && !core_is_isolated(node_core(p->node)));
+}
+
+void faults_look(struct world *w)
+{
+    bool calm = w->healing;
+    for (unsigned i = 0; i < w->proc_count; i++)
+        calm = calm && node_calm(&w->procs[i]);
+    if (!calm)
+        w->calm_since_us = 0;
+    else if (!w->calm_since_us)
+        w->calm_since_us = w->now_us;
+}
+
+bool faults_calm_since(const struct world *w, int64_t us)
+{
+    return w->calm_since_us && w->calm_since_us <= us;
+}

@@ -167,6 +167,8 @@ void invariants_written(struct world *w, unsigned writer, const char *bucket, co
         snapshot_written(w, key, data, len, deleted);
     else if (strcmp(bucket, "servers") == 0)
         server_written(w, key, data, len, deleted);
+    else if (strcmp(bucket, "players") == 0)
+        logins_written(w, writer, key, data, len, deleted);
 }
 
 /* [before, [format, epoch, number, records]] */

@@ -7,8 +7,8 @@
  *   --mutate stale-cas|unknown-is-conflict   the registries break their promise; the run must fail
  *
  * Each seed runs twice and must tell the same story both times. Exit code 0: all held; 1: a seed failed (its number and
- * the reason are printed), or a hundred seeds and more saw no move or no drain come to its end; 2: usage. Decides the order of
- * things: faults, healing, proof that all is well.
+ * the reason are printed), or a hundred seeds and more saw no move or no drain come to its end, no session taken up again or
+ * none replaced; 2: usage. Decides the order of things: faults, healing, proof that all is well.
  */
 #include "clients.h"
 
@@ -49,10 +49,11 @@ static void settle(struct world *w)
     faults_heal(w);
     while (!w->failed && w->now_us < end) {
         run_until(w, w->now_us + LOOK_EVERY_MS * SIM_MS);
+        faults_look(w);
         if (!w->quiet && clients_proved(w, why, sizeof(why)))
             w->quiet = true;
         if (w->quiet && settle_holds(w, why, sizeof(why)) && clients_agree(w, why, sizeof(why)) &&
-            replayed_holds(w, why, sizeof(why)))
+            logins_agree(w, why, sizeof(why)) && replayed_holds(w, why, sizeof(why)))
             return;
     }
     if (!w->failed)
@@ -61,7 +62,7 @@ static void settle(struct world *w)
 
 struct outcome {
     uint64_t hash, steps;
-    unsigned joins, messages;
+    unsigned joins, messages, resumes, replaced;
     struct sim_moves moves;
     bool failed;
     char failure[512];
@@ -75,6 +76,7 @@ static struct outcome run(uint64_t seed, bool trace, enum sim_mutation mutation)
     invariants_init(w);
     ledger_init(w);
     proc_init(w);
+    logins_init(w);
     clients_init(w);
     faults_init(w);
     operator_init(w);
@@ -83,10 +85,11 @@ static struct outcome run(uint64_t seed, bool trace, enum sim_mutation mutation)
         settle(w);
     ledger_close(w);
     struct outcome o = {.hash = world_hash(w), .steps = w->steps, .joins = w->joins, .messages = w->messages,
-                        .moves = w->moves, .failed = w->failed};
+                        .resumes = w->resumes, .replaced = w->replaced, .moves = w->moves, .failed = w->failed};
     memcpy(o.failure, w->failure, sizeof(o.failure));
     proc_deinit(w);
     clients_deinit(w);
+    logins_deinit(w);
     operator_deinit(w);
     invariants_deinit(w);
     ledger_deinit(w);
@@ -99,7 +102,7 @@ static struct outcome run(uint64_t seed, bool trace, enum sim_mutation mutation)
 }
 
 struct totals {
-    unsigned seeds, failed, joins, messages;
+    unsigned seeds, failed, joins, messages, resumes, replaced;
     struct sim_moves moves;
 };
 
@@ -116,11 +119,14 @@ static void count_moves(struct sim_moves *all, const struct sim_moves *m)
 static bool say_totals(const struct totals *t)
 {
     const struct sim_moves *m = &t->moves;
-    bool happened = t->seeds < MANY_SEEDS || (m->committed && m->drained);
-    printf("%u seeds, %u failed, %u joins, %u messages, %u moves asked, %u committed, %u rolled back, %u drains, %u ended\n",
-           t->seeds, t->failed, t->joins, t->messages, m->asked, m->committed, m->rolled_back, m->drains, m->drained);
+    bool happened = t->seeds < MANY_SEEDS || (m->committed && m->drained && t->resumes && t->replaced);
+    printf("%u seeds, %u failed, %u joins, %u messages, %u sessions taken up again, %u replaced, %u moves asked, %u committed, "
+           "%u rolled back, %u drains, %u ended\n",
+           t->seeds, t->failed, t->joins, t->messages, t->resumes, t->replaced, m->asked, m->committed, m->rolled_back,
+           m->drains, m->drained);
     if (!happened)
-        printf("FAILED no move was committed, or no drain came to its end, in %u seeds\n", t->seeds);
+        printf("FAILED no move was committed, no drain came to its end, or no session was taken up again or replaced, in %u seeds\n",
+               t->seeds);
     return happened;
 }
 
@@ -133,6 +139,8 @@ static void run_seed(uint64_t seed, bool trace, enum sim_mutation mutation, stru
     t->seeds++;
     t->joins += a.joins;
     t->messages += a.messages;
+    t->resumes += a.resumes;
+    t->replaced += a.replaced;
     count_moves(&t->moves, &a.moves);
     if (a.hash != b.hash) {
         a.failed = true;

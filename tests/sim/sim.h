@@ -10,7 +10,8 @@
  * sim_disk.c    the disk of a process: what it keeps over a kill
  * faults.c      what goes wrong, drawn from the seed, and how it is healed
  * operator.c    what people ask of the nodes meanwhile: move rooms, drain, undrain, save
- * clients.c     players; client_frames.c reads what they are told
+ * clients.c     players; client_frames.c reads what they are told, client_session.c keeps what outlives a connection (G4),
+ *               logins.c sees that of several logins one is left (G5)
  * invariants.c  G1, G6, G10 after each step
  * ledger.c      G2, G3: what was acknowledged of rooms that outlive their owners
  * settle.c      G9 after the faults
@@ -31,7 +32,7 @@
 #include "room/types.h"
 
 enum { SIM_OPERATOR = 5 /* in the place of a node's index */, SIM_NODES_MAX = SIM_OPERATOR };
-enum { SIM_CLIENTS_MAX = 24, SIM_BUCKETS_MAX = 16, SIM_STREAMS_MAX = 8, SIM_CREATE_IDS = 6 };
+enum { SIM_CLIENTS_MAX = 24, SIM_RIVALS_MAX = 4, SIM_BUCKETS_MAX = 16, SIM_STREAMS_MAX = 8, SIM_CREATE_IDS = 6 };
 enum { SIM_MESSAGE_MAX = 1048576, SIM_HEADERS_MAX = 128 };
 
 #define SIM_MS 1000
@@ -240,8 +241,11 @@ struct world {
 
     struct sim_client *clients;
     unsigned client_count;
-    uint64_t conns;
-    unsigned joins, messages;
+    unsigned player_count; /* the clients after them are second ones of some of them */
+    uint64_t conns, seats;
+    unsigned joins, messages, resumes, replaced;
+    uint64_t login_order; /* counts hellos, welcomes and entries of players */
+    struct map logins;    /* logins.c: session -> struct login */
 
     struct sim_order *orders; /* operator.c: without an answer yet */
     int64_t order_gap_ms;
@@ -249,6 +253,7 @@ struct world {
 
     unsigned faults;      /* bits of enum sim_fault: what this seed knows */
     bool healing;         /* no new faults */
+    int64_t calm_since_us; /* nothing is wrong any more; 0: something is */
     bool quiet;           /* players do nothing any more */
     int64_t loss_until_us;
     struct map epochs;    /* invariants.c: room -> struct accepted */
@@ -379,6 +384,10 @@ void operator_look(struct world *w, struct sim_proc *p);
 /* faults.c */
 void faults_init(struct world *w);
 void faults_heal(struct world *w);
+/* Looks whether everything is in order by now: world.calm_since_us. */
+void faults_look(struct world *w);
+/* It was so from that moment on. */
+bool faults_calm_since(const struct world *w, int64_t us);
 
 /* clients.c */
 void clients_init(struct world *w);
@@ -390,6 +399,12 @@ void clients_closed(struct world *w, unsigned node, uint64_t conn);
 bool clients_proved(const struct world *w, char *why, size_t size);
 /* Is what players believe what the rooms say? */
 bool clients_agree(const struct world *w, char *why, size_t size);
+
+/* logins.c */
+void logins_init(struct world *w);
+void logins_deinit(struct world *w);
+/* An accepted write of a player's entry. */
+void logins_written(struct world *w, unsigned writer, const char *player, const void *data, size_t len, bool deleted);
 
 /* invariants.c */
 void invariants_init(struct world *w);
