@@ -92,7 +92,8 @@ struct room_event {
     size_t len;
     uint64_t request;  /* all that is asked for: as it was asked with */
     int code;          /* the same: 0 or what went wrong */
-    uint64_t token;    /* LOCK: the fencing token, if code is 0; of one that is held: its holder's. SHARED: the key's revision */
+    uint64_t token;    /* LOCK: the fencing token, if code is 0; of one that is held: its holder's. SHARED: the key's
+                        * revision */
 };
 
 /* One room. Valid from create() until dispose() returns. */
@@ -208,24 +209,26 @@ int room_lock_renew(struct room *room, const char *name, uint64_t token, int64_t
 int room_lock_release(struct room *room, const char *name, uint64_t token, uint64_t request);
 
 /* A request to a backend service, as a route leads those of players to: to one of its instances, which has timeout_ms
- * (ROOM_REQUEST_MIN_MS to _MAX_MS). The answer (kind SERVICE): 0 and the reply; SERVICE_ERROR, and data is the service's error, a
- * map of `code` and `message`. NO_SERVICE (nobody serves it), UNAVAILABLE: it was not done. TIMEOUT, UNRESPONSIVE (it answers no
- * pings either), UNKNOWN_RESULT: nobody knows. BAD_REPLY, TOO_BIG (the reply). An answer comes always: if the room moves or
- * fails over meanwhile, its next owner makes the request again, with a time-out of its own, and with the room, epoch and number
- * that it was made with (schemas/service_request.json). A service that must do nothing twice remembers these. Now: INVALID,
- * TOO_BIG (ROOM_ASK_DATA_MAX), BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
+ * (ROOM_REQUEST_MIN_MS to _MAX_MS). The answer (kind SERVICE): 0 and the reply; SERVICE_ERROR, and data is the service's error,
+ * a map of `code` and `message`. NO_SERVICE (nobody serves it), UNAVAILABLE: it was not done. TIMEOUT, UNRESPONSIVE (it answers
+ * no pings either), UNKNOWN_RESULT (also in the place of the two before, of a request that was made again): nobody knows.
+ * BAD_REPLY, TOO_BIG (the reply). An answer comes always: if the room moves or fails over meanwhile, its next owner makes the
+ * request again, with a time-out of its own, and with the room, epoch and number that it was made with
+ * (schemas/service_request.json). A service that must do nothing twice remembers these. Now: INVALID, TOO_BIG
+ * (ROOM_ASK_DATA_MAX), BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
 int room_request(struct room *room, const char *service, const void *data, size_t len, int64_t timeout_ms, uint64_t request);
 
 /* Data that all rooms of the cluster share, in the bucket `shared`: one value under each key. A key is words of [A-Za-z0-9_-]
  * with dots between them, ROOM_TOPIC_MAX characters at most; a value is ROOM_ASK_DATA_MAX bytes at most. Each of these happens
  * at once or not at all, whoever else changes the key, and what a room asks of one key is done in that order.
  *
- * The answer (kind SHARED) always comes: 0 and what is said below, with the key's revision as token; UNAVAILABLE, the registry
- * could not be reached and nothing was changed; UNKNOWN_RESULT, nobody knows. If a room of durability journal fails over or moves
- * before it has the answer, it is asked again by the next owner, and what had been done is known by what the entry remembers: it
- * is done once, as long as no more than a hundred changes of rooms came after it, or UNKNOWN_RESULT is said. A room of another
- * durability that fails over goes back to an earlier state, and may do again what it did since. Now: INVALID, TOO_BIG,
- * BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
+ * The answer (kind SHARED) always comes: 0 and what is said below, with the key's revision as token, or 0 if it has another one
+ * by now; UNAVAILABLE, the registry could not be reached and nothing was changed; UNKNOWN_RESULT, nobody knows. If a room of
+ * durability journal fails over or moves before it has the answer, it is asked again by the next owner, and what had been done
+ * is known by what the entry remembers. It is done once: an entry remembers a hundred changes, of each who changed it the last
+ * ones, a key that is deleted or expired does so for a minute more, and of what is older UNKNOWN_RESULT is said. A
+ * room of another durability that fails over goes back to an earlier state, and may do again what it did since. Now: INVALID,
+ * TOO_BIG, BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
 
 #define ROOM_SHARED_ANY UINT64_MAX /* expect: whatever is there */
 #define ROOM_SHARED_EXPIRY_MIN_MS INT64_C(100)
@@ -233,8 +236,9 @@ int room_request(struct room *room, const char *service, const void *data, size_
 
 /* data: the value. NOT_FOUND. */
 int room_shared_get(struct room *room, const char *key, uint64_t request);
-/* ttl_ms: the key is gone after so long (ROOM_SHARED_EXPIRY_MIN_MS to _MAX_MS), by the clock of the node that looks; 0: it stays. expect:
- * ROOM_SHARED_ANY; 0, only if nothing is there, else EXISTS; a revision, only if nobody has changed it since, else CONFLICT. */
+/* ttl_ms: the key is gone after so long (ROOM_SHARED_EXPIRY_MIN_MS to _MAX_MS), by the clock of the node that looks; 0: it
+ * stays. expect: ROOM_SHARED_ANY; 0, only if nothing is there, else EXISTS; a revision, only if nobody has changed it since,
+ * else CONFLICT. */
 int room_shared_set(struct room *room, const char *key, const void *data, size_t len, int64_t ttl_ms, uint64_t expect,
                     uint64_t request);
 /* NOT_FOUND; CONFLICT: `expect` is not ROOM_SHARED_ANY and not its revision. */
@@ -242,9 +246,9 @@ int room_shared_delete(struct room *room, const char *key, uint64_t expect, uint
 /* Adds `by`, which may be negative, to an integer; where nothing is, to 0. data: the sum. ttl_ms: 0 leaves the expiry as it is.
  * INVALID: the value is no integer. TOO_BIG: the sum is beyond 64 bits. */
 int room_shared_add(struct room *room, const char *key, int64_t by, int64_t ttl_ms, uint64_t request);
-/* A set is an array of texts; where nothing is, the empty one. data: true, or false if the member was, or was not, there already.
- * room_shared_get() gives all members, in the order they came. INVALID: the value is no array of texts. FULL: 1,000 members,
- * TOO_BIG: the set as a whole. `member`: UTF-8, 1 to ROOM_SHARED_MEMBER_MAX bytes. */
+/* A set is an array of texts; where nothing is, the empty one. data: true, or false if the member was, or was not, there
+ * already. room_shared_get() gives all members, in the order they came. INVALID: the value is no array of texts. FULL: 1,000
+ * members, TOO_BIG: the set as a whole. `member`: UTF-8, 1 to ROOM_SHARED_MEMBER_MAX bytes. */
 int room_shared_insert(struct room *room, const char *key, const char *member, int64_t ttl_ms, uint64_t request);
 int room_shared_remove(struct room *room, const char *key, const char *member, uint64_t request);
 

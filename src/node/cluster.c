@@ -16,7 +16,8 @@
 /* A lock that nobody wants any more is forgotten: long after the longest ttl, when anybody might have it anyway. */
 enum { LOCK_KEEP_MS = 24 * LOCK_TTL_MAX_MS };
 enum { MAKE_MS = 5000, KV_MS = 2000, HELD_PAGE = 32 };
-enum { SERVERS, ROOMS, LOCKS, REVOKED, MATCHMAKING, SHARED, PLAYERS, SESSIONS, SNAPSHOTS, CLUSTER, STREAMS, INBOX = STREAMS + JOURNAL_STREAMS, ALL };
+enum { SERVERS, ROOMS, LOCKS, REVOKED, MATCHMAKING, SHARED, PLAYERS, SESSIONS, SNAPSHOTS, CLUSTER, STREAMS,
+       INBOX = STREAMS + JOURNAL_STREAMS, ALL };
 _Static_assert(ALL < 32, "a bit for each");
 
 static const char *name_of(unsigned which)

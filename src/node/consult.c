@@ -22,7 +22,7 @@ int consult(struct node *n, const struct asker *asker, const struct host_ask *a)
     struct router *r = n->router;
     char trace[ULID_SIZE];
     if (!n->bus_up)
-        return ROOM_E_UNAVAILABLE;
+        return asker->again ? ROOM_E_UNKNOWN_RESULT : ROOM_E_UNAVAILABLE;
     if (r->calls.count + r->waiting >= ROUTE_CALLS_MAX || r->bytes >= ROUTE_BYTES_MAX)
         return ROOM_E_FULL;
     struct backend *b = backend_find(n, a->target);
@@ -56,7 +56,8 @@ static void write_error(const struct outcome *o, struct buf *out)
 
 void consult_finish(struct node *n, const struct asked *q, const struct outcome *o)
 {
-    struct room_event event = {.code = o->code};
+    bool not_now = o->code == ROOM_E_NO_SERVICE || o->code == ROOM_E_UNAVAILABLE;
+    struct room_event event = {.code = not_now && q->asker.again ? ROOM_E_UNKNOWN_RESULT : o->code};
     struct buf error;
     if (!q->asker.number)
         return;

@@ -1,5 +1,6 @@
 /*
- * Inside of a node's way from a client's or a room's request to a service and back. Only route.c, asks.c, consult.c and backend.c.
+ * Inside of a node's way from a client's or a room's request to a service and back. Only route.c, asks.c, consult.c and
+ * backend.c.
  *
  * route.c    what a client may ask, and what each end of a request is called
  * asks.c     what one session has asked: what is open, what was answered, how often it may

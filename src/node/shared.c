@@ -1,13 +1,13 @@
 /*
  * Shared data of the whole cluster: between what rooms and backends ask and the bucket `shared`.
  *
- * Decides: that a key's operations on this node happen one batch after the other, each as a read, a computation (shared_entry.h)
- * and a compare-and-set; when that is tried again, and when an operation has failed. What is asked while a batch is under way
- * waits for the next one, so that what is read was never older than the question. A revision is told only of what was written or
- * read under it; of a change that others followed in the same write, it is 0. An unknown write is read back: what
- * it did is in the entry. Must not know what an operation means.
+ * Decides: that a key's operations on this node happen one batch after the other, each as a read, a computation
+ * (shared_entry.h) and a compare-and-set; when that is tried again, and when an operation has failed. What is asked while a
+ * batch is under way waits for the next one, so that what is read was never older than the question. A revision is told only of
+ * what was written or read under it; of a change that others followed in the same write, it is 0. An unknown write is read
+ * back: what it did is in the entry. Must not know what an operation means.
  * Also decides who removes what is over: the up node of the lowest id follows the bucket, and removes an entry at the revision
- * it had. Two nodes that both think so do no harm.
+ * it had. Two nodes that both think so do no harm, and one that has begun to follow it goes on.
  */
 #include "node/state.h"
 
@@ -15,8 +15,8 @@
 
 #include <stdio.h>
 
-enum { KV_MS = 2000, OP_MS = 10000, BATCH_MAX = 64, OPS_MAX = 16384, OPS_BYTES_MAX = 32 * 1024 * 1024, PURGES_KNOWN_MAX = 100000,
-       PURGES_AT_ONCE = 64 };
+enum { KV_MS = 2000, OP_MS = 10000, BATCH_MAX = 64, OPS_MAX = 16384, OPS_BYTES_MAX = 32 * 1024 * 1024,
+       PURGES_KNOWN_MAX = 100000, PURGES_AT_ONCE = 64 };
 
 struct pending { /* an operation that is asked for */
     struct pending *next;
@@ -68,7 +68,7 @@ static const char *explain(int code, const struct pending *p)
         return p->op.verb == HOST_SHARED_ADD    ? "what is there is no integer"
                : p->op.verb == HOST_SHARED_GET  ? "what is there is no entry: set or delete it"
                : p->op.verb == HOST_SHARED_SET  ? "null is no value: delete the key"
-                                                : "what is there is no set, which is an array of texts, or the member is no text";
+                                                : "what is there is no set (an array of texts), or the member is no text";
     default: return room_error_text(code);
     }
 }
@@ -162,24 +162,33 @@ static void batch_over(struct node *n, struct key *k, uint64_t written)
         free_key(n, k);
 }
 
-/* Nothing can be done now. Those that have had their time hear so; the others are tried again at the next tick. */
-static void wait(struct node *n, struct key *k)
+/* Those that have had their time hear so: nothing is ever done later than that. False: the key is gone. */
+static bool give_up(struct node *n, struct key *k)
 {
     k->batch = 0;
-    k->waits = true;
     while (k->first && mono_reached(n->now, k->first->deadline)) {
         k->first->code = k->first->maybe ? ROOM_E_UNKNOWN_RESULT : ROOM_E_UNAVAILABLE;
         buf_reset(&k->first->result);
         answer_first(n, k, 0);
     }
-    if (!k->first)
-        free_key(n, k);
+    if (k->first)
+        return true;
+    free_key(n, k);
+    return false;
+}
+
+/* Nothing can be done now: until the next tick. */
+static void wait(struct node *n, struct key *k)
+{
+    if (give_up(n, k))
+        k->waits = true;
 }
 
 static void begin(struct node *n, struct key *k)
 {
+    if (!give_up(n, k))
+        return;
     k->waits = k->writes = false;
-    k->batch = 0;
     for (const struct pending *p = k->first; p && k->batch < BATCH_MAX; p = p->next)
         k->batch++;
     if (bus_kv_get(n->bus, token_of(k), "shared", k->name, KV_MS))
@@ -295,8 +304,10 @@ static int ask(struct node *n, const char *name, const struct shared_op *op, con
         memcpy(p->data, op->data, op->len);
     p->deadline = mono_add_ms(n->now, OP_MS);
     buf_init(&p->result, n->alloc, ROOM_ASK_DATA_MAX);
-    if (asker)
+    if (asker) {
         p->asker = *asker;
+        p->maybe = asker->again && op->verb != HOST_SHARED_GET;
+    }
     p->reply = reply ? alloc_str(n->alloc, reply) : NULL;
     struct key *k = reply && !p->reply ? NULL : key_of(n, name);
     if (!k) {
@@ -341,7 +352,8 @@ static int read_ctl(const struct wire_ctl_request *q, struct shared_op *op, stru
     if (op->verb >= HOST_SHARED_INSERT && (op->len < 1 || op->len > ROOM_SHARED_MEMBER_MAX))
         return err_set(detail, ROOM_E_INVALID, "a `member` of 1 to %d bytes is wanted", ROOM_SHARED_MEMBER_MAX);
     if (op->len > ROOM_ASK_DATA_MAX)
-        return err_set(detail, ROOM_E_TOO_BIG, "the value has %zu bytes of msgpack; the limit is %d", op->len, ROOM_ASK_DATA_MAX);
+        return err_set(detail, ROOM_E_TOO_BIG, "the value has %zu bytes of msgpack; the limit is %d", op->len,
+                       ROOM_ASK_DATA_MAX);
     return 0;
 }
 
@@ -352,8 +364,8 @@ int shared_ctl(struct node *n, const struct wire_ctl_request *q, const char *rep
     if (q->key.len <= ROOM_TOPIC_MAX && q->key.data)
         memcpy(key, q->key.data, q->key.len);
     if (strlen(key) != q->key.len || !host_topic_valid(key))
-        return err_set(detail, ROOM_E_INVALID, "a `key` is words of A-Z a-z 0-9 _ - with dots between them, %d characters at most",
-                       ROOM_TOPIC_MAX);
+        return err_set(detail, ROOM_E_INVALID,
+                       "a `key` is words of A-Z a-z 0-9 _ - with dots between them, %d characters at most", ROOM_TOPIC_MAX);
     if (!cluster_has_shared(n))
         return err_set(detail, ROOM_E_UNAVAILABLE, "the registry of shared data is not there yet");
     id_set(&op.by, core_self(n->core)->boot);
@@ -366,7 +378,7 @@ int shared_ctl(struct node *n, const struct wire_ctl_request *q, const char *rep
 static bool purges(const struct node *n)
 {
     const struct server_info *self = core_self(n->core);
-    if (self->status != SERVER_UP)
+    if (self->status != SERVER_UP || !core_view(n->core)->servers_synced)
         return false;
     for (struct map_iter it = map_first(&core_view(n->core)->servers); it.value; map_next(&it)) {
         const struct view_server *s = it.value;

@@ -288,7 +288,8 @@ static bool find_member(const struct shared_entry *e, const struct shared_op *op
 }
 
 /* The members but `without` (len 0: all), and the one of `op` if `more`. */
-static int rewrite(struct shared_entry *e, const struct shared_op *op, const struct members *m, struct wire_raw without, bool more)
+static int rewrite(struct shared_entry *e, const struct shared_op *op, const struct members *m, struct wire_raw without,
+                   bool more)
 {
     struct buf fresh;
     buf_init(&fresh, e->value.alloc, ROOM_ASK_DATA_MAX);

@@ -1,10 +1,10 @@
 /*
  * One key of the data that rooms and backends share: what its entry in the bucket says, and what a change makes of it.
  *
- * Decides: what is there and what is over, what each operation answers, and by what a repeat is known: an entry remembers its last
- * changes by who made them. Whoever is repeated after an answer was lost finds it there; one that is older than what is remembered
- * of its author is never done again, but UNKNOWN_RESULT. The oldest change of whoever has most goes first, so that a busy author
- * does not push the others out. Pure: no bus, no clock.
+ * Decides: what is there and what is over, what each operation answers, and by what a repeat is known: an entry remembers its
+ * last changes by who made them. Whoever is repeated after an answer was lost finds it there; one that is older than what is
+ * remembered of its author is never done again, but UNKNOWN_RESULT. The oldest change of whoever has most goes first, so that a
+ * busy author does not push the others out. Pure: no bus, no clock.
  * Weak point: `expires` is compared with this machine's clock, and was reckoned with another's.
  */
 #ifndef NODE_SHARED_ENTRY_H
@@ -69,9 +69,9 @@ bool shared_entry_there(const struct shared_entry *e, struct wall now);
 /* From when on it may be removed; 0: never, as it stands. */
 struct wall shared_entry_purge_at(const struct shared_entry *e);
 
-/* Does it; what it says is appended to `result`, as msgpack. 0 or the code of its answer, with which nothing was changed, but for
- * NO_MEMORY, after which the entry is worth nothing. LATER: it has to do with a revision, and the entry has been changed since it
- * was read: write it first. */
+/* Does it; what it says is appended to `result`, as msgpack. 0 or the code of its answer, with which nothing was changed, but
+ * for NO_MEMORY, after which the entry is worth nothing. LATER: it has to do with a revision, and the entry has been changed
+ * since it was read: write it first. */
 int shared_apply(struct shared_entry *e, const struct shared_op *op, struct wall now, struct buf *result);
 
 #endif

@@ -226,6 +226,7 @@ struct asker { /* a room that has asked, and the open ask of it */
     struct id room;
     uint64_t epoch; /* of the room, here */
     uint64_t number;
+    bool again;     /* perhaps it has been done before: what is not done now is not known not to be */
 };
 
 struct node {

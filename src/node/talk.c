@@ -169,6 +169,12 @@ static struct room_ask *ask_of(struct node *n, const struct room *room, uint64_t
     return a;
 }
 
+static void say_later(struct node *n, const char *room, uint64_t number)
+{
+    host_unsaid(n->host, room, number);
+    n->talk_unsaid = true;
+}
+
 void talk_tell(void *arg, const struct room *room, const char *other, uint64_t request, const void *data, size_t len)
 {
     struct node *n = arg;
@@ -195,10 +201,8 @@ void talk_ask(void *arg, const struct room *room, const struct host_ask *ask)
 {
     struct node *n = arg;
     struct room_ask *a = ask_of(n, room, ask->request, ask->data, ask->len);
-    if (!a && ask->number) {
-        host_unsaid(n->host, host_room_id(room), ask->number);
-        n->talk_unsaid = true;
-    }
+    if (!a && ask->number)
+        say_later(n, host_room_id(room), ask->number);
     if (!a)
         return;
     a->kind = ask->number ? OPEN : ask->kind == HOST_ASK_PLAYER ? PLAYER : PUBLISH;
@@ -259,10 +263,8 @@ void talk_finish(struct node *n, const struct asker *a, const struct room_event 
         return;
     int code = host_done(n->host, a->room.s, a->number, event, n->now);
     bool later = code == ROOM_E_UNAVAILABLE || code == ROOM_E_NO_MEMORY;
-    if (later && !wait_with(n, a->room.s, a->epoch, a->number, event)) {
-        host_unsaid(n->host, a->room.s, a->number);
-        n->talk_unsaid = true;
-    }
+    if (later && !wait_with(n, a->room.s, a->epoch, a->number, event))
+        say_later(n, a->room.s, a->number);
 }
 
 static void told(struct node *n, const struct tell *t, int code, const void *data, size_t len)
@@ -340,11 +342,16 @@ static int begin(struct node *n, const struct room_ask *a)
 
 static void perform_open(struct node *n, const struct room_ask *a)
 {
-    struct asker asker = {.room = a->tell.room, .epoch = a->tell.epoch, .number = a->open.number};
+    struct asker asker = {.room = a->tell.room, .epoch = a->tell.epoch, .number = a->open.number, .again = a->open.again};
     struct room_event event = {.code = ROOM_E_FULL};
-    if (!a->refused && runs_here(n, asker.room.s, asker.epoch))
+    if (!runs_here(n, asker.room.s, asker.epoch))
+        return;
+    if (!a->refused)
         event.code = a->open.kind == HOST_ASK_SERVICE ? consult(n, &asker, &a->open) : shared_room(n, &asker, &a->open);
-    if (event.code)
+    bool later = asker.again && (event.code == ROOM_E_FULL || event.code == ROOM_E_NO_MEMORY);
+    if (later)
+        say_later(n, asker.room.s, asker.number);
+    else if (event.code)
         talk_finish(n, &asker, &event);
 }
 
@@ -393,7 +400,7 @@ void talk_tick(struct node *n)
             n->talk_events_last = &n->talk_events;
         n->talk_waiting--;
         if (w->number)
-            talk_finish(n, &(struct asker){w->room, w->epoch, w->number}, &w->event);
+            talk_finish(n, &(struct asker){.room = w->room, .epoch = w->epoch, .number = w->number}, &w->event);
         else
             talk_event(n, w->room.s, w->epoch, &w->event);
         alloc_put(n->alloc, w, sizeof(*w) + w->event.len);

@@ -296,8 +296,8 @@ int host_event(struct host *h, const char *id, const struct room_event *event, c
 /* The type hears of it as the journal will tell it: nil is nothing. */
 static void tell_done(struct room *r, const struct host_ask *ask, const struct room_event *what)
 {
-    struct room_event event = {.kind = ask->kind == HOST_ASK_SERVICE ? ROOM_EVENT_SERVICE : ROOM_EVENT_SHARED, .from = ask->target,
-                               .request = ask->request, .code = what->code, .token = what->token};
+    struct room_event event = {.kind = ask->kind == HOST_ASK_SERVICE ? ROOM_EVENT_SERVICE : ROOM_EVENT_SHARED,
+                               .from = ask->target, .request = ask->request, .code = what->code, .token = what->token};
     if (!room_is_nil(what->data, what->len)) {
         event.data = what->data;
         event.len = what->len;

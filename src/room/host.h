@@ -64,6 +64,7 @@ struct host_ask { /* of a room, for something beyond it */
     size_t len;
     /* SERVICE, SHARED: the two numbers name it in this room for ever. It is open, and part of the room, until host_done(). */
     uint64_t epoch, number;
+    bool again; /* it was said before, here or by an earlier owner: perhaps it has been done */
     int64_t limit_ms; /* SERVICE: time-out; SHARED: expiry, 0: none */
     enum host_shared_verb verb;
     uint64_t expect;
@@ -215,12 +216,13 @@ MUST_USE int host_message(struct host *h, const char *id, uint64_t who, int64_t 
  * only). */
 MUST_USE int host_event(struct host *h, const char *id, const struct room_event *event, const char *reply, struct mono now);
 
-/* What came of an open ask: of `event` only code, data, len and token are looked at. It is open no more, and the type hears of it
- * if it gave a request. NOT_FOUND: no such room, or nothing of this number is open; UNAVAILABLE (frozen, or not resumed),
- * NO_MEMORY: it is as it was, and either this is called again or host_unsaid(). `data` is one value of ROOM_DATA_MAX at most. */
+/* What came of an open ask: of `event` only code, data, len and token are looked at. It is open no more, and the type hears of
+ * it if it gave a request. NOT_FOUND: no such room, or nothing of this number is open; UNAVAILABLE (frozen, or not resumed),
+ * NO_MEMORY: it is as it was, and either this is called again or host_unsaid(). `data` is one value of ROOM_DATA_MAX at most.
+ * */
 MUST_USE int host_done(struct host *h, const char *id, uint64_t number, const struct room_event *event, struct mono now);
-/* The node could not keep an ask, or what came of it; host_say_again() says all those of the room once more, if it runs. Open asks
- * of a room that begins to run from an image or a journal are said by host_resume(). */
+/* The node could not keep an ask, or what came of it; host_say_again() says all those of the room once more, if it runs. Open
+ * asks of a room that begins to run from an image or a journal are said by host_resume(). */
 void host_unsaid(struct host *h, const char *id, uint64_t number);
 /* True: none is unsaid any more. */
 bool host_say_again(struct host *h, const char *id, struct mono now);

@@ -7,8 +7,8 @@
  *
  *   [1, type, epoch, version, created, age, last tick, private, locked, metadata, rng [4 numbers], seats, state]
  *
- * The state comes last; a room that has subscribed to topics has [pattern ...] before it, and one that has asked for something has
- * [pattern ...] and [last number, open ask ...].
+ * The state comes last; a room that has subscribed to topics has [pattern ...] before it, and one that has asked for something
+ * has [pattern ...] and [last number, open ask ...].
  *
  *   seat  [player, session, last n, its code, [[n, code, result] ...]]
  *
@@ -19,7 +19,8 @@
 #include "room/read.h"
 #include "wire/mp_write.h"
 
-enum { IMAGE_FORMAT = 1, IMAGE_FIELDS = 13, IMAGE_FIELDS_TOPICS = 14, IMAGE_FIELDS_ASKS = 15, IMAGE_MAX = 64 * 1024 * 1024, CODE_MIN = -1000 };
+enum { IMAGE_FORMAT = 1, IMAGE_FIELDS = 13, IMAGE_FIELDS_TOPICS = 14, IMAGE_FIELDS_ASKS = 15,
+       IMAGE_MAX = 64 * 1024 * 1024, CODE_MIN = -1000 };
 
 static void write_seat(struct buf *out, const struct seat *seat)
 {

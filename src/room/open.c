@@ -111,6 +111,7 @@ void open_say_unsaid(struct room *r)
         if (!o->unsaid)
             continue;
         o->unsaid = false;
+        o->ask.again = true;
         out_open(r, o);
     }
 }
@@ -183,7 +184,8 @@ int open_read_one(struct room *r, struct mp_read *in)
     a.data = data.data;
     a.len = data.len;
     bool value = a.kind == HOST_ASK_SERVICE || a.verb == HOST_SHARED_SET;
-    if (!open_sound(&a) || (value && mp_check(a.data, a.len, WIRE_VALUE_DEPTH, NULL)) || a.number <= r->ask_number || count(r) >= ROOM_OPEN_MAX)
+    if (!open_sound(&a) || (value && mp_check(a.data, a.len, WIRE_VALUE_DEPTH, NULL)) || a.number <= r->ask_number ||
+        count(r) >= ROOM_OPEN_MAX)
         return ROOM_E_BAD_FRAME;
     struct open_ask *o = append(r, &a);
     if (!o)

@@ -110,7 +110,8 @@ static int ask_shared(struct room *r, const struct host_ask *ask)
 
 int room_shared_get(struct room *room, const char *key, uint64_t request)
 {
-    return ask_shared(room, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_GET, .target = key, .request = request});
+    return ask_shared(room, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_GET, .target = key,
+                                               .request = request});
 }
 
 int room_shared_set(struct room *room, const char *key, const void *data, size_t len, int64_t ttl_ms, uint64_t expect,

@@ -2,8 +2,8 @@
  * `shared`: the data that rooms and backends share.
  *
  * Decides: that a list is read from the bucket, and anything about one key goes through a node, so that what a node knows of
- * repeats and expiry holds. Must not write the bucket. A change with a condition is asked of one node only: asked of a second one,
- * it could meet its own doing.
+ * repeats and expiry holds. Must not write the bucket. A change with a condition is asked of one node only: asked of a second
+ * one, it could meet its own doing.
  */
 #include <errno.h>
 #include <stdio.h>

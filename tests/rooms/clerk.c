@@ -1,12 +1,13 @@
 /*
  * A clerk: a room type for tests, which uses shared data and asks services as its players say.
  *
- * A message is a string: "get KEY REQUEST", "set KEY TTL EXPECT REQUEST TEXT" (EXPECT -1: whatever is there), "delete KEY EXPECT
- * REQUEST", "add KEY BY TTL REQUEST", "insert KEY MEMBER TTL REQUEST", "remove KEY MEMBER REQUEST", "ask SERVICE TIMEOUT REQUEST DO
- * MS", which sends {"do": DO, "ms": MS, "error": {"code": "too_poor"}}, "big KEY BYTES", which sets so many, and "run KEY TIMES",
- * which adds 1 so often, WINDOW at a time. Every answer is told to everybody as [its data, "KIND FROM REQUEST CODE TOKEN"], but
- * those of a run, of which only the end is told: "ran OK UNKNOWN".
- * What is counted is the room's state [heard, ok, unknown, left, under way]; it is done again from the journal by the callbacks.
+ * A message is a string: "get KEY REQUEST", "set KEY TTL EXPECT REQUEST TEXT" (EXPECT -1: whatever is there), "delete KEY
+ * EXPECT REQUEST", "add KEY BY TTL REQUEST", "insert KEY MEMBER TTL REQUEST", "remove KEY MEMBER REQUEST", "ask SERVICE TIMEOUT
+ * REQUEST DO MS", which sends {"do": DO, "ms": MS, "error": {"code": "too_poor"}}, "big KEY BYTES", which sets so many, and
+ * "run KEY TIMES", which adds 1 so often, WINDOW at a time. Every answer is told to everybody as [its data, "KIND FROM REQUEST
+ * CODE TOKEN"], but those of a run, of which only the end is told: "ran OK UNKNOWN".
+ * What is counted is the room's state [heard, ok, unknown, left, under way]; it is done again from the journal by the
+ * callbacks.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,7 +51,8 @@ static size_t number(unsigned char *out, unsigned n)
     return 5;
 }
 
-static int ask(struct room *room, const char *service, long long timeout, const char *what, unsigned ms, unsigned long long request)
+static int ask(struct room *room, const char *service, long long timeout, const char *what, unsigned ms,
+               unsigned long long request)
 {
     unsigned char map[300] = {0x83};
     size_t n = 1;
@@ -149,8 +151,8 @@ static int clerk_event(struct room *room, const struct room_event *event)
         return ROOM_E_UNSUPPORTED;
     c->heard++;
     if (!of_run) {
-        snprintf(words, sizeof(words), "%s %s %llu %s %llu", event->kind == ROOM_EVENT_SHARED ? "shared" : "service", event->from,
-                 (unsigned long long)event->request, room_error_name(event->code), (unsigned long long)event->token);
+        snprintf(words, sizeof(words), "%s %s %llu %s %llu", event->kind == ROOM_EVENT_SHARED ? "shared" : "service",
+                 event->from, (unsigned long long)event->request, room_error_name(event->code), (unsigned long long)event->token);
         tell(room, event->data, event->len < ROOM_DATA_MAX - 300 ? event->len : 0, words);
         return 0;
     }

@@ -103,8 +103,8 @@ Test(node_shared_entry, values)
     cr_assert_str_eq(apply(e, set("\x07", 7), "", 1), "conflict ", "nothing is there to have a revision");
     cr_assert_str_eq(apply(e, set("\x07", 0), "", 1), "ok ");
     static char big[ROOM_ASK_DATA_MAX + 1] = "\xdb";
-    cr_assert_str_eq(apply(e, (struct shared_op){.verb = HOST_SHARED_SET, .expect = ROOM_SHARED_ANY, .data = big, .len = sizeof(big)},
-                           "", 1), "too_big ");
+    struct shared_op much = {.verb = HOST_SHARED_SET, .expect = ROOM_SHARED_ANY, .data = big, .len = sizeof(big)};
+    cr_assert_str_eq(apply(e, much, "", 1), "too_big ");
     shared_entry_deinit(e);
 }
 
@@ -232,7 +232,8 @@ Test(node_shared_entry, what_is_remembered_is_bounded)
 
 Test(node_shared_entry, what_others_wrote)
 {
-    static const char *const texts[] = {"", "x", "7", "{}", "[]", "{\"value\":1}", "{\"value\":1,\"changed\":\"x\",\"server\":\"n\"}",
+    static const char *const texts[] = {"", "x", "7", "{}", "[]", "{\"value\":1}",
+                                        "{\"value\":1,\"changed\":\"x\",\"server\":\"n\"}",
                                         "{\"value\":1,\"changed\":\"2026-01-01T00:00:00Z\",\"server\":\"n\",\"done\":[1]}"};
     struct shared_entry *e = opened();
     struct buf scratch;
