@@ -41,7 +41,7 @@ extern "C" {
 
 /* Raised whenever there is more in struct room_type or among the services. A type built for an older version is loaded down to
  * ROOM_TYPE_API_OLDEST: what has come since is not asked of it. */
-#define ROOM_TYPE_API_VERSION 4u
+#define ROOM_TYPE_API_VERSION 5u
 #define ROOM_TYPE_API_OLDEST 3u
 
 enum {
@@ -51,8 +51,13 @@ enum {
     ROOM_DATA_MAX = 786432,   /* bytes of one message to or from players, of a result and of a state */
     ROOM_IMAGE_MAX = 33554432, /* bytes that save() may write */
     ROOM_REASON_MAX = 64,     /* characters of a reason; more is cut */
-    ROOM_ASKS_MAX = 16,       /* tells, publishes and questions about locks of one callback */
-    ROOM_TOPIC_MAX = 128,     /* characters of a topic or a pattern */
+    ROOM_ASKS_MAX = 16,       /* tells, publishes, requests and questions about locks and shared data of one callback */
+    ROOM_OPEN_MAX = 64,       /* requests and questions about shared data of one room that are not answered yet */
+    ROOM_ASK_DATA_MAX = 65536, /* bytes of msgpack in a request to a service, and of a shared value */
+    ROOM_REQUEST_MIN_MS = 50,  /* time-out of a request to a service */
+    ROOM_REQUEST_MAX_MS = 60000,
+    ROOM_SHARED_MEMBER_MAX = 128, /* bytes of a member of a shared set */
+    ROOM_TOPIC_MAX = 128,     /* characters of a topic, a pattern or a shared key */
     ROOM_TOPICS_MAX = 16      /* patterns of one room */
 };
 
@@ -73,18 +78,22 @@ enum room_event_kind {
     ROOM_EVENT_TOLD,     /* what came of room_tell() */
     ROOM_EVENT_LOCK,     /* what came of room_lock_acquire(), _renew(), _release() */
     ROOM_EVENT_PLAYER,   /* what came of room_tell_player() */
-    ROOM_EVENT_TOPIC     /* what was published on a topic that room_subscribe() asked for */
+    ROOM_EVENT_TOPIC,    /* what was published on a topic that room_subscribe() asked for */
+    ROOM_EVENT_SERVICE,  /* what came of room_request() */
+    ROOM_EVENT_SHARED    /* what came of room_shared_*() */
 };
 
 struct room_event {
     enum room_event_kind kind;
     const char *from;  /* SEND: who sends it, as it calls itself, or NULL; TELL: the room; TOLD: that room; LOCK: the lock; PLAYER:
-                        * the player; TOPIC: the topic */
-    const void *data;  /* SEND, TELL, TOPIC: the message; TOLD: the other room's result, len 0: none */
+                        * the player; TOPIC: the topic; SERVICE: the service; SHARED: the key */
+    const void *data;  /* SEND, TELL, TOPIC: the message; TOLD: the other room's result, SERVICE: the reply, SHARED: see there;
+                        * len 0: none, or nil */
     size_t len;
-    uint64_t request;  /* TOLD, LOCK, PLAYER: as it was asked with */
-    int code;          /* TOLD, LOCK, PLAYER: 0 or what went wrong */
-    uint64_t token;    /* LOCK: the fencing token, if code is 0; of one that is held: its holder's */
+    uint64_t request;  /* all that is asked for: as it was asked with */
+    int code;          /* the same: 0 or what went wrong */
+    uint64_t token;    /* LOCK: the fencing token, if code is 0; of one that is held: its holder's. SHARED: the key's
+                        * revision */
 };
 
 /* One room. Valid from create() until dispose() returns. */
@@ -165,7 +174,8 @@ int room_record(struct room *room, const void *data, size_t len);
 /* What follows is asked of the cluster, in join(), leave(), message(), tick() and event() only (else INVALID), ROOM_ASKS_MAX
  * times in one callback (else FULL). It is answered by event(), with the `request` given, if that is not 0: `full` if the node has
  * too much of it under way. What a room of durability journal asks leaves the node only once it would survive; the answer is
- * journalled as a message is. If the room moves or fails over before the answer, none comes: ask again. */
+ * journalled as a message is. If the room moves or fails over before the answer, none comes: ask again. Only room_request() and
+ * room_shared_*() are part of the room until they are answered: they go where it goes, and there they are done again. */
 
 /* A message to another room, wherever it runs. The answer says that it was applied, and as durable as that room is; or
  * NO_RESPONDERS (nobody runs such a room now), UNSUPPORTED, UNKNOWN_RESULT (it may have been applied), TOO_BIG, or what the
@@ -197,6 +207,50 @@ int room_unsubscribe(struct room *room, const char *pattern);
 int room_lock_acquire(struct room *room, const char *name, int64_t ttl_ms, int64_t wait_ms, uint64_t request);
 int room_lock_renew(struct room *room, const char *name, uint64_t token, int64_t ttl_ms, uint64_t request);
 int room_lock_release(struct room *room, const char *name, uint64_t token, uint64_t request);
+
+/* A request to a backend service, as a route leads those of players to: to one of its instances, which has timeout_ms
+ * (ROOM_REQUEST_MIN_MS to _MAX_MS). The answer (kind SERVICE): 0 and the reply; SERVICE_ERROR, and data is the service's error,
+ * a map of `code` and `message`. NO_SERVICE (nobody serves it), UNAVAILABLE: it was not done. TIMEOUT, UNRESPONSIVE (it answers
+ * no pings either), UNKNOWN_RESULT (also in the place of the two before, of a request that was made again): nobody knows.
+ * BAD_REPLY, TOO_BIG (the reply). An answer comes always: if the room moves or fails over meanwhile, its next owner makes the
+ * request again, with a time-out of its own, and with the room, epoch and number that it was made with
+ * (schemas/service_request.json). A service that must do nothing twice remembers these. Now: INVALID, TOO_BIG
+ * (ROOM_ASK_DATA_MAX), BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
+int room_request(struct room *room, const char *service, const void *data, size_t len, int64_t timeout_ms, uint64_t request);
+
+/* Data that all rooms of the cluster share, in the bucket `shared`: one value under each key. A key is words of [A-Za-z0-9_-]
+ * with dots between them, ROOM_TOPIC_MAX characters at most; a value is ROOM_ASK_DATA_MAX bytes at most. Each of these happens
+ * at once or not at all, whoever else changes the key, and what a room asks of one key is done in that order.
+ *
+ * The answer (kind SHARED) always comes: 0 and what is said below, with the key's revision as token, or 0 if it has another one
+ * by now; UNAVAILABLE, the registry could not be reached and nothing was changed; UNKNOWN_RESULT, nobody knows. If a room of
+ * durability journal fails over or moves before it has the answer, it is asked again by the next owner, and what had been done
+ * is known by what the entry remembers. It is done once: an entry remembers a hundred changes, of each who changed it the last
+ * ones, a key that is deleted or expired does so for a minute more, and of what is older UNKNOWN_RESULT is said. A
+ * room of another durability that fails over goes back to an earlier state, and may do again what it did since. Now: INVALID,
+ * TOO_BIG, BAD_FRAME, FULL (also ROOM_OPEN_MAX), NO_MEMORY. */
+
+#define ROOM_SHARED_ANY UINT64_MAX /* expect: whatever is there */
+#define ROOM_SHARED_EXPIRY_MIN_MS INT64_C(100)
+#define ROOM_SHARED_EXPIRY_MAX_MS INT64_C(2592000000) /* 30 days */
+
+/* data: the value. NOT_FOUND. */
+int room_shared_get(struct room *room, const char *key, uint64_t request);
+/* ttl_ms: the key is gone after so long (ROOM_SHARED_EXPIRY_MIN_MS to _MAX_MS), by the clock of the node that looks; 0: it
+ * stays. expect: ROOM_SHARED_ANY; 0, only if nothing is there, else EXISTS; a revision, only if nobody has changed it since,
+ * else CONFLICT. */
+int room_shared_set(struct room *room, const char *key, const void *data, size_t len, int64_t ttl_ms, uint64_t expect,
+                    uint64_t request);
+/* NOT_FOUND; CONFLICT: `expect` is not ROOM_SHARED_ANY and not its revision. */
+int room_shared_delete(struct room *room, const char *key, uint64_t expect, uint64_t request);
+/* Adds `by`, which may be negative, to an integer; where nothing is, to 0. data: the sum. ttl_ms: 0 leaves the expiry as it is.
+ * INVALID: the value is no integer. TOO_BIG: the sum is beyond 64 bits. */
+int room_shared_add(struct room *room, const char *key, int64_t by, int64_t ttl_ms, uint64_t request);
+/* A set is an array of texts; where nothing is, the empty one. data: true, or false if the member was, or was not, there
+ * already. room_shared_get() gives all members, in the order they came. INVALID: the value is no array of texts. FULL: 1,000
+ * members, TOO_BIG: the set as a whole. `member`: UTF-8, 1 to ROOM_SHARED_MEMBER_MAX bytes. */
+int room_shared_insert(struct room *room, const char *key, const char *member, int64_t ttl_ms, uint64_t request);
+int room_shared_remove(struct room *room, const char *key, const char *member, uint64_t request);
 
 /* The type's own pointer; NULL at first. */
 void room_set_user(struct room *room, void *user);

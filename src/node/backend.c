@@ -21,11 +21,6 @@ struct call {
     struct mono sent;
 };
 
-static struct backend *backend_of(struct node *n, const struct asked *q)
-{
-    return &n->router->backends[q->route->service_number];
-}
-
 static void dispatch(struct node *n, struct backend *b, struct asked *q);
 
 /* ---- finding ---- */
@@ -104,7 +99,7 @@ static void release(struct node *n, struct backend *b)
 
 void backend_forget(struct node *n, struct asked *q)
 {
-    struct backend *b = backend_of(n, q);
+    struct backend *b = q->backend;
     for (struct asked **at = &b->first; *at; at = &(*at)->waiting) {
         if (*at != q)
             continue;
@@ -127,8 +122,8 @@ static bool heard(struct node *n, struct backend *b, const uint8_t *data, size_t
 
 void backend_heard(struct node *n, const struct bus_event *ev)
 {
-    for (unsigned i = 0; n->router && i < n->router->routes->service_count; i++) {
-        struct backend *b = &n->router->backends[i];
+    for (unsigned i = 0; i < n->router->backend_count; i++) {
+        struct backend *b = n->router->backends[i];
         if (!b->in_use || !heard(n, b, ev->data, ev->len))
             continue;
         b->asking = b->silent = false;
@@ -314,7 +309,7 @@ static void dispatch(struct node *n, struct backend *b, struct asked *q)
 
 void backend_send(struct node *n, struct asked *q)
 {
-    struct backend *b = backend_of(n, q);
+    struct backend *b = q->backend;
     bool chosen = q->route->to == ROUTE_NAMED || q->route->to == ROUTE_INSTANCE;
     b->used = n->now;
     if (!b->in_use || (!chosen && !service_alive(&b->pool) && !b->plain && !b->asking))
@@ -361,7 +356,7 @@ static struct outcome outcome_of(struct node *n, struct backend *b, const struct
 /* Nobody listens there, so it was not done. Another instance may, or one that came since the last ping. */
 static bool elsewhere(struct node *n, struct backend *b, struct asked *q, const struct call *c)
 {
-    bool one = q->route->to == ROUTE_ONE && q->session, queue = !c->instance.s[0];
+    bool one = q->route->to == ROUTE_ONE && (q->session || q->asker.number), queue = !c->instance.s[0];
     if (queue)
         b->plain = false;
     q->patient = b->silent && b->pool.count == 0;
@@ -383,7 +378,7 @@ static bool elsewhere(struct node *n, struct backend *b, struct asked *q, const 
 
 void backend_done(struct node *n, const struct bus_event *ev)
 {
-    struct call *c = n->router ? umap_del(&n->router->calls, ev->token & TOKEN_MASK) : NULL;
+    struct call *c = umap_del(&n->router->calls, ev->token & TOKEN_MASK);
     if (!c)
         return;
     struct backend *b = c->backend;
@@ -403,12 +398,36 @@ void backend_done(struct node *n, const struct bus_event *ev)
     alloc_put(n->alloc, c, sizeof(*c));
 }
 
+/* ---- which there are ---- */
+
+struct backend *backend_add(struct node *n, const char *service)
+{
+    struct router *r = n->router;
+    struct backend *b = r->backend_count < BACKENDS_MAX ? alloc_get(n->alloc, sizeof(*b)) : NULL;
+    if (!b)
+        return NULL;
+    id_set(&b->by_rooms.service, service);
+    memcpy(b->by_rooms.name, b->by_rooms.service.s, sizeof(b->by_rooms.service.s));
+    b->service = b->by_rooms.service.s;
+    b->shortest_ms = ROUTE_TIMEOUT_MAX_MS;
+    r->backends[r->backend_count++] = b;
+    return b;
+}
+
+struct backend *backend_find(struct node *n, const char *service)
+{
+    for (unsigned i = 0; i < n->router->backend_count; i++)
+        if (strcmp(n->router->backends[i]->service, service) == 0)
+            return n->router->backends[i];
+    return NULL;
+}
+
 /* ---- time ---- */
 
 void backend_tick(struct node *n)
 {
-    for (unsigned i = 0; n->router && i < n->router->routes->service_count; i++) {
-        struct backend *b = &n->router->backends[i];
+    for (unsigned i = 0; i < n->router->backend_count; i++) {
+        struct backend *b = n->router->backends[i];
         int64_t every = b->open ? b->shortest_ms / 3 : BACKEND_PING_MS;
         every = every > BACKEND_PING_MS ? BACKEND_PING_MS : every < BACKEND_PING_MIN_MS ? BACKEND_PING_MIN_MS : every;
         if (!b->in_use)

@@ -16,13 +16,14 @@
 /* A lock that nobody wants any more is forgotten: long after the longest ttl, when anybody might have it anyway. */
 enum { LOCK_KEEP_MS = 24 * LOCK_TTL_MAX_MS };
 enum { MAKE_MS = 5000, KV_MS = 2000, HELD_PAGE = 32 };
-enum { SERVERS, ROOMS, LOCKS, REVOKED, MATCHMAKING, PLAYERS, SESSIONS, SNAPSHOTS, CLUSTER, STREAMS, INBOX = STREAMS + JOURNAL_STREAMS, ALL };
+enum { SERVERS, ROOMS, LOCKS, REVOKED, MATCHMAKING, SHARED, PLAYERS, SESSIONS, SNAPSHOTS, CLUSTER, STREAMS,
+       INBOX = STREAMS + JOURNAL_STREAMS, ALL };
 _Static_assert(ALL < 32, "a bit for each");
 
 static const char *name_of(unsigned which)
 {
     static const char *const names[] = {"servers", "rooms",    "locks",     "revoked", "matchmaking",
-                                        "players", "sessions", "snapshots", "cluster"};
+                                        "shared",  "players", "sessions", "snapshots", "cluster"};
     return which < STREAMS ? names[which] : which == INBOX ? "inbox" : "journal";
 }
 
@@ -31,7 +32,7 @@ static void make(struct node *n, unsigned which)
     uint64_t token = which | (uint64_t)TOKEN_BUCKET << TOKEN_SHIFT;
     int rc;
     if (which < STREAMS) {
-        struct bus_bucket b = {.name = name_of(which), .replicas = n->config.replicas, .watched = which <= MATCHMAKING,
+        struct bus_bucket b = {.name = name_of(which), .replicas = n->config.replicas, .watched = which <= SHARED,
                                .ttl_ms = which == SERVERS     ? n->config.server_ttl_ms
                                          : which == LOCKS     ? LOCK_KEEP_MS
                                          : which == SNAPSHOTS ? n->config.snapshot_ttl_ms
@@ -58,6 +59,7 @@ static bool wanted(const struct node *n, unsigned which)
     bool used = which <= LOCKS || which == PLAYERS || which == SESSIONS ||
                 (which == REVOKED       ? n->config.login != NULL
                  : which == MATCHMAKING ? n->matching != NULL
+                 : which == SHARED      ? n->config.shared
                  : which == INBOX       ? n->config.inbox_messages > 0
                                         : n->store != NULL);
     return used && !(n->buckets_ready & (1u << which));
@@ -71,6 +73,11 @@ bool cluster_has_locks(const struct node *n)
 bool cluster_has_matchmaking(const struct node *n)
 {
     return n->buckets_ready & (1u << MATCHMAKING);
+}
+
+bool cluster_has_shared(const struct node *n)
+{
+    return n->buckets_ready & (1u << SHARED);
 }
 
 static void make_all(struct node *n)

@@ -264,6 +264,14 @@ static int serve(struct node *n, const struct wire_ctl_request *q, const char *r
     case WIRE_CTL_REQUEST_OP_BACKFILL:
         code = ticket_backfill(n, q, reply, detail);
         return code ? code : LATER;
+    case WIRE_CTL_REQUEST_OP_SHARED_GET:
+    case WIRE_CTL_REQUEST_OP_SHARED_SET:
+    case WIRE_CTL_REQUEST_OP_SHARED_DELETE:
+    case WIRE_CTL_REQUEST_OP_SHARED_ADD:
+    case WIRE_CTL_REQUEST_OP_SHARED_INSERT:
+    case WIRE_CTL_REQUEST_OP_SHARED_REMOVE:
+        code = shared_ctl(n, q, reply, detail);
+        return code ? code : LATER;
     case WIRE_CTL_REQUEST_OP_SAVE:
         code = keep_save(n, q->room.s, reply);
         return code ? code : LATER;

@@ -82,6 +82,7 @@ static void done(struct node *n, const struct bus_event *ev)
     case TOKEN_OUTSIDE: outside_done(n, ev); return;
     case TOKEN_MATCH:  matching_done(n, ev); return;
     case TOKEN_REACH:  reach_done(n, ev); return;
+    case TOKEN_SHARED: shared_done(n, ev); return;
     }
 }
 
@@ -181,6 +182,10 @@ void events_bus(void *arg, const struct bus_event *ev)
     if (ev->bucket && strcmp(ev->bucket, "matchmaking") == 0) {
         matching_event(n, ev);
         step_run(n);
+        return;
+    }
+    if (ev->bucket && strcmp(ev->bucket, "shared") == 0) {
+        shared_entry_event(n, ev);
         return;
     }
     switch (ev->kind) {

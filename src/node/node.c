@@ -85,6 +85,7 @@ static void init_tables(struct node *n)
     umap_init(&n->post_serials, a);
     umap_init(&n->outside, a);
     talk_init(n);
+    shared_init(n);
 }
 
 static void event(struct node *n, enum core_event_kind kind)
@@ -183,6 +184,7 @@ void node_destroy(struct node *n)
     revoked_deinit(n);
     locks_deinit(n);
     talk_deinit(n);
+    shared_deinit(n);
     collect_deinit(n);
     push_deinit(n);
     shout_deinit(n);
@@ -319,6 +321,7 @@ static void tick(struct node *n)
     locks_tick(n);
     matching_tick(n);
     talk_tick(n);
+    shared_tick(n);
     collect_tick(n);
     push_tick(n);
     leave_tick(n);

@@ -51,6 +51,7 @@ struct node_config {
     const struct room_service_hook *service_hook; /* the same */
     int64_t rate_requests;      /* 50: requests of one client in a second; 0: no limit */
     size_t reply_max_bytes;     /* 768 KiB: of a service's answer, at least 32 KiB */
+    bool shared;                /* the bucket `shared` is made; false: who asks for shared data hears `unavailable` */
     int64_t inbox_messages;     /* 0: no pushes to players; pushes kept for one player */
     int64_t inbox_bytes;        /* 256 KiB: and their bytes */
     int64_t inbox_ttl_ms;       /* 7 days: and for how long; 0: for ever */

@@ -12,7 +12,7 @@
 static void tell_after(struct node *n, const struct asked *q, const struct outcome *o)
 {
     const struct room_service_hook *hook = n->config.service_hook;
-    if (!hook || !hook->after)
+    if (!hook || !hook->after || q->asker.number)
         return;
     struct room_service_call call = {.route = q->route->name, .service = q->route->service.s, .player = q->player.s,
                                      .session = q->session_id.s, .trace = q->trace, .id = (uint64_t)q->id};
@@ -29,6 +29,7 @@ void route_finish(struct node *n, struct asked *q, const struct outcome *o)
     int op = o->code ? WIRE_OP_ERROR : WIRE_OP_REPLY;
     const void *message = o->code ? (const void *)&error : &reply;
     tell_after(n, q, o);
+    consult_finish(n, q, o);
     if (s) {
         asks_remove(s->asks, q);
         asks_keep(n, s->asks, q->id, op, message);
@@ -68,6 +69,27 @@ static bool named_instance(struct wire_raw data, struct id *out)
     return false;
 }
 
+struct asked *route_open(struct node *n, const struct route *route, struct backend *b, int64_t timeout_ms)
+{
+    struct asked *q = alloc_get(n->alloc, sizeof(*q) + n->scratch.len);
+    if (!q)
+        return NULL;
+    q->route = route;
+    q->backend = b;
+    q->number = ++n->router->last_number;
+    q->began = n->now;
+    q->deadline = mono_add_ms(n->now, timeout_ms);
+    buf_init(&q->gathered, n->alloc, n->config.reply_max_bytes);
+    q->len = n->scratch.len;
+    memcpy(q->body, n->scratch.data, q->len);
+    if (!umap_put(&n->router->open, q->number, q)) {
+        alloc_put(n->alloc, q, sizeof(*q) + q->len);
+        return NULL;
+    }
+    n->router->bytes += q->len;
+    return q;
+}
+
 /* The request with its body; NULL and a code: it could not be made. */
 static struct asked *make(struct node *n, struct session *s, const struct wire_frame_request *m, const struct route *route,
                           const char *trace, int *code)
@@ -77,29 +99,16 @@ static struct asked *make(struct node *n, struct session *s, const struct wire_f
     id_set(&body.trace, trace);
     buf_reset(&n->scratch);
     *code = wire_service_request_to_json(&body, &n->scratch);
-    struct asked *q = *code ? NULL : alloc_get(n->alloc, sizeof(*q) + n->scratch.len);
+    struct asked *q = *code ? NULL : route_open(n, route, n->router->backends[route->service_number], route->timeout_ms);
     if (!q) {
         *code = *code ? *code : ROOM_E_NO_MEMORY;
         return NULL;
     }
     q->session = s;
-    q->route = route;
     q->id = m->id;
-    q->number = ++n->router->last_number;
     q->player = s->player;
     q->session_id = s->id;
     memcpy(q->trace, trace, ULID_SIZE);
-    q->began = n->now;
-    q->deadline = mono_add_ms(n->now, route->timeout_ms);
-    buf_init(&q->gathered, n->alloc, n->config.reply_max_bytes);
-    q->len = n->scratch.len;
-    memcpy(q->body, n->scratch.data, q->len);
-    if (!umap_put(&n->router->open, q->number, q)) {
-        *code = ROOM_E_NO_MEMORY;
-        alloc_put(n->alloc, q, sizeof(*q) + q->len);
-        return NULL;
-    }
-    n->router->bytes += q->len;
     return q;
 }
 
@@ -143,17 +152,17 @@ static void ask(struct node *n, struct session *s, const struct wire_frame_reque
 
 void route_in(struct node *n, struct session *s, const struct wire_frame_request *m)
 {
-    const struct route *route = n->router ? routes_find(n->router->routes, m->route) : NULL;
+    const struct route *route = routes_find(n->router->routes, m->route);
     if (m->id < 1) {
         session_error(n, s, m->id, ROOM_E_INVALID, "a request's id is 1 or more");
         return;
     }
-    struct asks *a = n->router ? asks_of(n, s) : NULL;
-    if (n->router && !a) {
+    struct asks *a = asks_of(n, s);
+    if (!a) {
         session_error(n, s, m->id, ROOM_E_NO_MEMORY, NULL);
         return;
     }
-    if (a && m->id <= a->highest) {
+    if (m->id <= a->highest) {
         if (!asks_open(a, m->id) && !asks_repeat(n, s, m->id))
             session_error(n, s, m->id, ROOM_E_ALREADY,
                           "a request of this or a higher id was let through before, and the answer of this one, if any, is "
@@ -170,7 +179,7 @@ void route_in(struct node *n, struct session *s, const struct wire_frame_request
 
 bool route_guest_in(struct node *n, uint64_t conn, const struct wire_frame_request *m)
 {
-    const struct route *route = n->router ? routes_find(n->router->routes, m->route) : NULL;
+    const struct route *route = routes_find(n->router->routes, m->route);
     if (!route || route->login)
         return false;
     struct session *s = umap_get(&n->router->guests, conn);
@@ -190,7 +199,7 @@ bool route_guest_in(struct node *n, uint64_t conn, const struct wire_frame_reque
 
 void route_guest_gone(struct node *n, uint64_t conn)
 {
-    struct session *s = n->router ? umap_del(&n->router->guests, conn) : NULL;
+    struct session *s = umap_del(&n->router->guests, conn);
     if (s) {
         route_session_gone(n, s);
         alloc_put(n->alloc, s, sizeof(*s));
@@ -222,8 +231,6 @@ static void cancel(struct node *n, struct session *s)
 
 void route_stop(struct node *n)
 {
-    if (!n->router)
-        return;
     for (struct umap_iter it = umap_first(&n->sessions); it.value; umap_next(&it))
         cancel(n, it.value);
     for (struct umap_iter it = umap_first(&n->router->guests); it.value; umap_next(&it))
@@ -232,10 +239,9 @@ void route_stop(struct node *n)
 
 bool route_init(struct node *n)
 {
-    const struct routes *routes = n->config.routes;
-    if (!routes || routes->count == 0)
-        return true;
-    struct router *r = alloc_get(n->alloc, sizeof(*r) + routes->service_count * sizeof(r->backends[0]));
+    static const struct routes none;
+    const struct routes *routes = n->config.routes ? n->config.routes : &none;
+    struct router *r = alloc_get(n->alloc, sizeof(*r));
     if (!r)
         return false;
     n->router = r;
@@ -243,12 +249,11 @@ bool route_init(struct node *n)
     umap_init(&r->open, n->alloc);
     umap_init(&r->calls, n->alloc);
     umap_init(&r->guests, n->alloc);
-    for (unsigned i = 0; i < routes->service_count; i++) {
-        r->backends[i].service = routes->services[i].s;
-        r->backends[i].shortest_ms = ROUTE_TIMEOUT_MAX_MS;
-    }
+    for (unsigned i = 0; i < routes->service_count; i++)
+        if (!backend_add(n, routes->services[i].s))
+            return false;
     for (unsigned i = 0; i < routes->count; i++) {
-        struct backend *b = &r->backends[routes->items[i].service_number];
+        struct backend *b = r->backends[routes->items[i].service_number];
         if (routes->items[i].timeout_ms < b->shortest_ms)
             b->shortest_ms = routes->items[i].timeout_ms;
     }
@@ -274,7 +279,9 @@ void route_deinit(struct node *n)
     umap_deinit(&r->open);
     umap_deinit(&r->calls);
     umap_deinit(&r->guests);
-    alloc_put(n->alloc, r, sizeof(*r) + r->routes->service_count * sizeof(r->backends[0]));
+    for (unsigned i = 0; i < r->backend_count; i++)
+        alloc_put(n->alloc, r->backends[i], sizeof(*r->backends[i]));
+    alloc_put(n->alloc, r, sizeof(*r));
     n->router = NULL;
 }
 

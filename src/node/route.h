@@ -1,8 +1,10 @@
 /*
- * Inside of a node's way from a client's request to a service and back. Only route.c, asks.c, backend.c and state.h's users.
+ * Inside of a node's way from a client's or a room's request to a service and back. Only route.c, asks.c, consult.c and
+ * backend.c.
  *
  * route.c    what a client may ask, and what each end of a request is called
  * asks.c     what one session has asked: what is open, what was answered, how often it may
+ * consult.c  what rooms here ask
  * backend.c  the instances behind a service: finding them, sending to them, reading what they say
  */
 #ifndef NODE_ROUTE_H
@@ -19,6 +21,7 @@ enum {
     ROUTE_KEPT_MAX = 32,                  /* answers of one session that can be repeated */
     ROUTE_KEPT_BYTES = 64 * 1024,         /* and their bytes */
     ROUTE_KEPT_ALL = 64 * 1024 * 1024,    /* the same of one node */
+    BACKENDS_MAX = ROUTES_MAX + 256,      /* services that routes lead to, and others that rooms here have asked */
     BACKEND_PING_MS = 500,                /* instances of a service in use are pinged so often */
     BACKEND_PING_MIN_MS = 50,             /* or so often, where routes have less time */
     BACKEND_IDLE_MS = 10000,              /* not used for so long: not pinged */
@@ -46,7 +49,9 @@ struct asks {
 struct asked {
     struct asked *next;    /* of its session */
     struct asked *waiting; /* for its service's instances: the next that waits */
-    struct session *session; /* NULL: it has ended, and nobody wants the answer */
+    struct session *session; /* NULL: a room asks, or it has ended and nobody wants the answer */
+    struct asker asker;      /* a room; empty: a client */
+    struct backend *backend;
     const struct route *route;
     int64_t id;
     uint64_t number;
@@ -75,6 +80,7 @@ struct outcome {
 
 struct backend {
     const char *service;
+    struct route by_rooms; /* how rooms ask it */
     struct service pool;
     struct mono used, pinged, settled; /* settled: who has not answered the first ping by then does not count */
     bool in_use;
@@ -87,14 +93,15 @@ struct backend {
 };
 
 struct router {
-    const struct routes *routes;
+    const struct routes *routes; /* never NULL */
     uint64_t last_number;
     struct umap open;   /* number -> asked */
     struct umap calls;  /* token -> call */
     struct umap guests; /* conn -> session: who has not said hello */
     unsigned waiting;
     size_t bytes, kept_bytes;
-    struct backend backends[]; /* one for each service */
+    unsigned backend_count;
+    struct backend *backends[BACKENDS_MAX]; /* those of routes first, in the order of their services */
 };
 
 /* asks.c */
@@ -117,7 +124,17 @@ void asks_free(struct node *n, struct session *s);
 void route_finish(struct node *n, struct asked *q, const struct outcome *o);
 void route_fail(struct node *n, struct asked *q, int code, const char *text);
 
+/* A request whose body is in n->scratch, of nobody yet. NULL: no memory. */
+struct asked *route_open(struct node *n, const struct route *route, struct backend *b, int64_t timeout_ms);
+
+/* consult.c */
+/* Tells the room, if the request is a room's. */
+void consult_finish(struct node *n, const struct asked *q, const struct outcome *o);
+
 /* backend.c */
+/* NULL: no memory, or there are BACKENDS_MAX. */
+struct backend *backend_add(struct node *n, const char *service);
+struct backend *backend_find(struct node *n, const char *service);
 /* To an instance, to each, or into the queue of those that wait for one. The request may be over afterwards. */
 void backend_send(struct node *n, struct asked *q);
 /* Nobody wants the answer of one that waits: it does not go out. */

@@ -34,6 +34,8 @@
  * outside.c  what comes to the node from its own process, as if from the bus
  * hear.c     what is published, to the rooms here that have subscribed to it
  * reach.c    what rooms here tell players anywhere
+ * shared.c   data that rooms and backends share (see shared_entry.h)
+ * consult.c  what rooms here ask services
  * cluster.c  buckets and streams, which incarnation of them this is, and rooms of an earlier one
  * leave.c    leaving: rooms first, then players
  * ctl.c      control requests; people.c those about one player
@@ -67,7 +69,7 @@ enum { SUB_BEATS = 1, SUB_PING, SUB_RPC, SUB_RELAY, SUB_CTL, SUB_SVC, SUB_BROADC
 /* What a token on the bus stands for: in its top six bits; the rest is the core's own token. */
 enum { TOKEN_PING = 1, TOKEN_CALL, TOKEN_SERVER, TOKEN_ROOM, TOKEN_BUCKET, TOKEN_CLUSTER, TOKEN_JOURNAL, TOKEN_RESTORE,
        TOKEN_CARRY, TOKEN_PURGE, TOKEN_PRESENCE, TOKEN_ROSTER, TOKEN_SERVICE, TOKEN_LOCK,
-       TOKEN_TELL, TOKEN_INBOX, TOKEN_POST, TOKEN_OUTSIDE, TOKEN_MATCH, TOKEN_REACH };
+       TOKEN_TELL, TOKEN_INBOX, TOKEN_POST, TOKEN_OUTSIDE, TOKEN_MATCH, TOKEN_REACH, TOKEN_SHARED };
 /* The same on the store; 0: nobody waits. */
 enum { STORE_TOKEN_SAVE = 1, STORE_TOKEN_RESTORE, STORE_TOKEN_CARRY, STORE_TOKEN_SCAN, STORE_TOKEN_HELD, STORE_TOKEN_HELD_LOAD };
 #define TOKEN_SHIFT 58
@@ -220,6 +222,13 @@ struct queued { /* an event on its way into the core, with what it points to */
     uint8_t *options; /* owned */
 };
 
+struct asker { /* a room that has asked, and the open ask of it */
+    struct id room;
+    uint64_t epoch; /* of the room, here */
+    uint64_t number;
+    bool again;     /* perhaps it has been done before: what is not done now is not known not to be */
+};
+
 struct node {
     struct node_config config;
     const struct alloc *alloc;
@@ -288,6 +297,14 @@ struct node {
     size_t talk_bytes;
     struct waiting_event *talk_events, **talk_events_last;
     unsigned talk_waiting;
+    bool talk_unsaid; /* open asks of rooms here are to be said again */
+    struct map shared_keys;    /* key -> key */
+    struct umap shared_serials;
+    struct map shared_purges;  /* key -> purge_key */
+    unsigned shared_count;
+    size_t shared_bytes;
+    bool shared_watched;
+    struct mono shared_next_purge;
     struct held_scan {
         bool done, busy;
         struct id after;
@@ -322,7 +339,7 @@ struct node {
     struct mono drain_deadline, next_progress, drain_began;
     bool pump_due, attach_due, carry_due;
     bool stray_joins; /* a room went from here: joins that waited for it are to be answered */
-    struct router *router; /* NULL: no routes */
+    struct router *router;
     struct node_stats stats;
     int64_t cpu_at;
     struct mono cpu_since;
@@ -411,6 +428,7 @@ void cluster_tick(struct node *n);
 /* The bucket of locks is there, for all that is known. */
 bool cluster_has_locks(const struct node *n);
 bool cluster_has_matchmaking(const struct node *n);
+bool cluster_has_shared(const struct node *n);
 void cluster_held(struct node *n, const struct store_event *ev);
 void cluster_held_loaded(struct node *n, const struct store_event *ev);
 

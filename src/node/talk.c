@@ -4,7 +4,7 @@
  * Decides: that a room is listened for while it runs here and no longer, how such a message and its answer look, and when an
  * answer is handed to the room that waits for it. The host speaks in the middle of its work, so what a room asks waits for
  * the end of the turn. An answer for a room that stands still waits until it goes on; one for a room that is not here any
- * more, or is of another epoch, is dropped: the room asks again.
+ * more, or is of another epoch, is dropped: the room asks again, or its next owner does so of what is open.
  * Weak point: a message is handed in as often as it comes. Whoever repeats one whose answer was lost may be applied twice.
  */
 #include "node/state.h"
@@ -26,10 +26,11 @@ struct tell { /* under way, and its answer is wanted */
 
 struct room_ask { /* said by a room, not done yet */
     struct room_ask *next;
-    enum { TELL, LOCK, PLAYER, PUBLISH } kind;
+    enum { TELL, LOCK, PLAYER, PUBLISH, OPEN } kind;
     bool refused; /* too much of it waits */
     struct tell tell;
     struct host_lock_ask ask;
+    struct host_ask open; /* its target is `topic`, its data `data` */
     char topic[ROOM_TOPIC_MAX + 1];
     size_t len;
     uint8_t data[];
@@ -38,7 +39,7 @@ struct room_ask { /* said by a room, not done yet */
 struct waiting_event {
     struct waiting_event *next;
     struct id room, from;
-    uint64_t epoch;
+    uint64_t epoch, number; /* number: of an open ask; 0: none */
     struct room_event event;
     uint8_t data[];
 };
@@ -168,6 +169,12 @@ static struct room_ask *ask_of(struct node *n, const struct room *room, uint64_t
     return a;
 }
 
+static void say_later(struct node *n, const char *room, uint64_t number)
+{
+    host_unsaid(n->host, room, number);
+    n->talk_unsaid = true;
+}
+
 void talk_tell(void *arg, const struct room *room, const char *other, uint64_t request, const void *data, size_t len)
 {
     struct node *n = arg;
@@ -194,9 +201,14 @@ void talk_ask(void *arg, const struct room *room, const struct host_ask *ask)
 {
     struct node *n = arg;
     struct room_ask *a = ask_of(n, room, ask->request, ask->data, ask->len);
+    if (!a && ask->number)
+        say_later(n, host_room_id(room), ask->number);
     if (!a)
         return;
-    a->kind = ask->kind == HOST_ASK_PLAYER ? PLAYER : PUBLISH;
+    a->kind = ask->number ? OPEN : ask->kind == HOST_ASK_PLAYER ? PLAYER : PUBLISH;
+    a->open = *ask;
+    a->open.target = a->topic;
+    a->open.data = a->data;
     if (a->kind == PLAYER)
         id_set(&a->tell.other, ask->target);
     else
@@ -212,18 +224,20 @@ static bool runs_here(const struct node *n, const char *room, uint64_t epoch)
     return r && host_room_epoch(r) == epoch;
 }
 
-static void wait_with(struct node *n, const char *room, uint64_t epoch, const struct room_event *event)
+static bool wait_with(struct node *n, const char *room, uint64_t epoch, uint64_t number, const struct room_event *event)
 {
     struct waiting_event *w = n->talk_waiting < EVENTS_MAX ? alloc_get(n->alloc, sizeof(*w) + event->len) : NULL;
     if (!w) {
         if (n->config.log)
             LOG_ERR("an answer for a room was dropped: too many wait", "room=%s", room);
-        return;
+        return false;
     }
     id_set(&w->room, room);
     w->epoch = epoch;
+    w->number = number;
     w->event = *event;
-    id_set(&w->from, event->from);
+    if (!number)
+        id_set(&w->from, event->from);
     w->event.from = w->from.s;
     if (event->len)
         memcpy(w->data, event->data, event->len);
@@ -231,6 +245,7 @@ static void wait_with(struct node *n, const char *room, uint64_t epoch, const st
     *n->talk_events_last = w;
     n->talk_events_last = &w->next;
     n->talk_waiting++;
+    return true;
 }
 
 void talk_event(struct node *n, const char *room, uint64_t epoch, const struct room_event *event)
@@ -239,7 +254,17 @@ void talk_event(struct node *n, const char *room, uint64_t epoch, const struct r
         return;
     int code = host_event(n->host, room, event, NULL, n->now);
     if (code == ROOM_E_UNAVAILABLE || code == ROOM_E_NO_MEMORY)
-        wait_with(n, room, epoch, event);
+        (void)wait_with(n, room, epoch, 0, event);
+}
+
+void talk_finish(struct node *n, const struct asker *a, const struct room_event *event)
+{
+    if (!runs_here(n, a->room.s, a->epoch))
+        return;
+    int code = host_done(n->host, a->room.s, a->number, event, n->now);
+    bool later = code == ROOM_E_UNAVAILABLE || code == ROOM_E_NO_MEMORY;
+    if (later && !wait_with(n, a->room.s, a->epoch, a->number, event))
+        say_later(n, a->room.s, a->number);
 }
 
 static void told(struct node *n, const struct tell *t, int code, const void *data, size_t len)
@@ -310,8 +335,24 @@ static int begin(struct node *n, const struct room_ask *a)
     case LOCK:    return locks_room(n, a->tell.room.s, a->tell.epoch, &a->ask);
     case PLAYER:  return reach_player(n, a->tell.room.s, a->tell.epoch, a->tell.request, a->tell.other.s, a->data, a->len);
     case PUBLISH: return publish(n, a);
+    case OPEN:    break;
     }
     return ROOM_E_INTERNAL;
+}
+
+static void perform_open(struct node *n, const struct room_ask *a)
+{
+    struct asker asker = {.room = a->tell.room, .epoch = a->tell.epoch, .number = a->open.number, .again = a->open.again};
+    struct room_event event = {.code = ROOM_E_FULL};
+    if (!runs_here(n, asker.room.s, asker.epoch))
+        return;
+    if (!a->refused)
+        event.code = a->open.kind == HOST_ASK_SERVICE ? consult(n, &asker, &a->open) : shared_room(n, &asker, &a->open);
+    bool later = asker.again && (event.code == ROOM_E_FULL || event.code == ROOM_E_NO_MEMORY);
+    if (later)
+        say_later(n, asker.room.s, asker.number);
+    else if (event.code)
+        talk_finish(n, &asker, &event);
 }
 
 static void perform(struct node *n, const struct room_ask *a)
@@ -337,7 +378,7 @@ bool talk_turn(struct node *n)
             n->talk_last = &n->talk_first;
         n->talk_count--;
         n->talk_bytes -= a->len;
-        perform(n, a);
+        (a->kind == OPEN ? perform_open : perform)(n, a);
         alloc_put(n->alloc, a, sizeof(*a) + a->len);
     }
     return n->talk_first != NULL;
@@ -346,13 +387,22 @@ bool talk_turn(struct node *n)
 void talk_tick(struct node *n)
 {
     hear_tick(n);
+    if (n->talk_unsaid) {
+        n->talk_unsaid = false;
+        for (const struct room *r = host_room_next(n->host, NULL); r; r = host_room_next(n->host, r))
+            if (!host_say_again(n->host, host_room_id(r), n->now))
+                n->talk_unsaid = true;
+    }
     for (unsigned left = n->talk_waiting; left; left--) {
         struct waiting_event *w = n->talk_events;
         n->talk_events = w->next;
         if (!n->talk_events)
             n->talk_events_last = &n->talk_events;
         n->talk_waiting--;
-        talk_event(n, w->room.s, w->epoch, &w->event);
+        if (w->number)
+            talk_finish(n, &(struct asker){.room = w->room, .epoch = w->epoch, .number = w->number}, &w->event);
+        else
+            talk_event(n, w->room.s, w->epoch, &w->event);
         alloc_put(n->alloc, w, sizeof(*w) + w->event.len);
     }
 }

@@ -83,6 +83,26 @@ void talk_tell(void *arg, const struct room *room, const char *other, uint64_t r
 void talk_lock(void *arg, const struct room *room, const struct host_lock_ask *ask);
 void talk_ask(void *arg, const struct room *room, const struct host_ask *ask);
 
+/* What came of an open ask of a room here: code, data and token are looked at. */
+void talk_finish(struct node *n, const struct asker *asker, const struct room_event *event);
+
+/* shared.c */
+void shared_init(struct node *n);
+void shared_deinit(struct node *n);
+/* Of the bucket `shared`. */
+void shared_entry_event(struct node *n, const struct bus_event *ev);
+void shared_done(struct node *n, const struct bus_event *ev);
+void shared_tick(struct node *n);
+/* A control request: 0, and it is answered when it is done; an error and its text. */
+int shared_ctl(struct node *n, const struct wire_ctl_request *q, const char *reply, struct err_detail *detail);
+/* A room's: 0, and talk_finish() when it is done; FULL, NO_MEMORY. */
+int shared_room(struct node *n, const struct asker *asker, const struct host_ask *ask);
+
+/* consult.c */
+/* A room's request to a service: 0, and talk_finish() when it has ended; UNAVAILABLE, FULL, NO_MEMORY, or a defect of its data.
+ * */
+int consult(struct node *n, const struct asker *asker, const struct host_ask *ask);
+
 /* hear.c */
 struct hears;
 void hear_init(struct node *n);

@@ -281,7 +281,7 @@ int host_event(struct host *h, const char *id, const struct room_event *event, c
     journal_open(r);
     r->changes++;
     rc = run_event(r, event);
-    journal_event(r, event, rc);
+    journal_event(r, event, 0, rc);
     int verdict = run_verdict(r);
     if (verdict && verdict != ROOM_E_CANCELLED) {
         buf_reset(&h->reply);
@@ -289,6 +289,38 @@ int host_event(struct host *h, const char *id, const struct room_event *event, c
     }
     if (reply)
         out_answered(r, reply, rc, h->reply.data, h->reply.len);
+    run_settle(r);
+    return 0;
+}
+
+/* The type hears of it as the journal will tell it: nil is nothing. */
+static void tell_done(struct room *r, const struct host_ask *ask, const struct room_event *what)
+{
+    struct room_event event = {.kind = ask->kind == HOST_ASK_SERVICE ? ROOM_EVENT_SERVICE : ROOM_EVENT_SHARED,
+                               .from = ask->target, .request = ask->request, .code = what->code, .token = what->token};
+    if (!room_is_nil(what->data, what->len)) {
+        event.data = what->data;
+        event.len = what->len;
+    }
+    int rc = event.request && r->def->impl->event ? run_event(r, &event) : 0;
+    journal_event(r, &event, ask->number, rc);
+}
+
+int host_done(struct host *h, const char *id, uint64_t number, const struct room_event *event, struct mono now)
+{
+    struct room *r = room_of(h, id, now);
+    int rc = room_usable(r);
+    if (!rc && !open_find(r, number))
+        rc = ROOM_E_NOT_FOUND;
+    if (!rc && !journal_reserve(r, event->len))
+        rc = ROOM_E_NO_MEMORY;
+    if (rc)
+        return rc;
+    struct open_ask *o = open_take(r, number);
+    journal_open(r);
+    r->changes++;
+    tell_done(r, &o->ask, event);
+    open_free(r, o);
     run_settle(r);
     return 0;
 }

@@ -51,14 +51,24 @@ struct host_lock_ask { /* of a room, for a lock of the cluster */
     uint64_t token, request;
 };
 
-enum host_ask_kind { HOST_ASK_PLAYER, HOST_ASK_PUBLISH };
+enum host_ask_kind { HOST_ASK_PLAYER, HOST_ASK_PUBLISH, HOST_ASK_SERVICE, HOST_ASK_SHARED };
+
+enum host_shared_verb { HOST_SHARED_GET, HOST_SHARED_SET, HOST_SHARED_DELETE, HOST_SHARED_ADD, HOST_SHARED_INSERT,
+                        HOST_SHARED_REMOVE };
 
 struct host_ask { /* of a room, for something beyond it */
     enum host_ask_kind kind;
-    const char *target; /* a player; a topic */
+    const char *target; /* a player; a topic; a service; a key */
     uint64_t request;   /* PLAYER: not 0: ROOM_EVENT_PLAYER is to be handed in later */
-    const void *data;
+    const void *data;   /* SHARED: a value, or a member without a NUL */
     size_t len;
+    /* SERVICE, SHARED: the two numbers name it in this room for ever. It is open, and part of the room, until host_done(). */
+    uint64_t epoch, number;
+    bool again; /* it was said before, here or by an earlier owner: perhaps it has been done */
+    int64_t limit_ms; /* SERVICE: time-out; SHARED: expiry, 0: none */
+    enum host_shared_verb verb;
+    uint64_t expect;
+    int64_t by;
 };
 
 /*
@@ -100,7 +110,7 @@ struct host_out {
     /* room_tell(), and what is asked about a lock. `request` not 0: ROOM_EVENT_TOLD or _LOCK is to be handed in later. */
     void (*tell)(void *arg, const struct room *room, const char *other, uint64_t request, const void *data, size_t len);
     void (*lock)(void *arg, const struct room *room, const struct host_lock_ask *ask);
-    /* room_tell_player(), room_publish(). */
+    /* room_tell_player(), room_publish(), room_request(), room_shared_*(). */
     void (*ask)(void *arg, const struct room *room, const struct host_ask *ask);
     /* The patterns of host_room_topic() are others than when the room began to run here, or than when this was called last. */
     void (*topics)(void *arg, const struct room *room);
@@ -206,6 +216,17 @@ MUST_USE int host_message(struct host *h, const char *id, uint64_t who, int64_t 
  * only). */
 MUST_USE int host_event(struct host *h, const char *id, const struct room_event *event, const char *reply, struct mono now);
 
+/* What came of an open ask: of `event` only code, data, len and token are looked at. It is open no more, and the type hears of
+ * it if it gave a request. NOT_FOUND: no such room, or nothing of this number is open; UNAVAILABLE (frozen, or not resumed),
+ * NO_MEMORY: it is as it was, and either this is called again or host_unsaid(). `data` is one value of ROOM_DATA_MAX at most.
+ * */
+MUST_USE int host_done(struct host *h, const char *id, uint64_t number, const struct room_event *event, struct mono now);
+/* The node could not keep an ask, or what came of it; host_say_again() says all those of the room once more, if it runs. Open
+ * asks of a room that begins to run from an image or a journal are said by host_resume(). */
+void host_unsaid(struct host *h, const char *id, uint64_t number);
+/* True: none is unsaid any more. */
+bool host_say_again(struct host *h, const char *id, struct mono now);
+
 /* NOT_FOUND, UNAVAILABLE (not resumed); 0 also if it is so already. */
 int host_lock(struct host *h, const char *id, bool locked, struct mono now);
 /* Ends the room for good. NOT_FOUND. `reason` is at most ROOM_REASON_MAX characters, more is cut. A journal room takes nothing
@@ -301,6 +322,8 @@ bool host_room_member(const struct room *r, const void **cursor, struct host_mem
 /* The pattern that the room has subscribed to after `pattern` (NULL: the first one), NULL: no more. Borrowed until the next call
  * that changes. */
 const char *host_room_topic(const struct room *r, const char *pattern);
+/* Words of [A-Za-z0-9_-] with dots between them, ROOM_TOPIC_MAX characters at most: so are keys of shared data, too. */
+bool host_topic_valid(const char *topic);
 /* 0: not seated, or held. */
 uint64_t host_room_who(const struct room *r, const char *player);
 

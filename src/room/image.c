@@ -7,7 +7,8 @@
  *
  *   [1, type, epoch, version, created, age, last tick, private, locked, metadata, rng [4 numbers], seats, state]
  *
- * The state comes last; a room that has subscribed to topics has [pattern ...] before it.
+ * The state comes last; a room that has subscribed to topics has [pattern ...] before it, and one that has asked for something
+ * has [pattern ...] and [last number, open ask ...].
  *
  *   seat  [player, session, last n, [[n, code, result] ...]], and behind it, if answers were forgotten, up to where
  *   An answer to several numbers has the first of them behind the result.
@@ -19,7 +20,8 @@
 #include "room/read.h"
 #include "wire/mp_write.h"
 
-enum { IMAGE_FORMAT = 1, IMAGE_FIELDS = 13, IMAGE_FIELDS_TOPICS = 14, IMAGE_MAX = 64 * 1024 * 1024, CODE_MIN = -1000 };
+enum { IMAGE_FORMAT = 1, IMAGE_FIELDS = 13, IMAGE_FIELDS_TOPICS = 14, IMAGE_FIELDS_ASKS = 15,
+       IMAGE_MAX = 64 * 1024 * 1024, CODE_MIN = -1000 };
 enum { SEAT_FIELDS = 4, ANSWER_FIELDS = 3 };
 
 static void write_seat(struct buf *out, const struct seat *seat)
@@ -47,7 +49,7 @@ static void write_seat(struct buf *out, const struct seat *seat)
 
 static int write_image(struct room *r, struct buf *out)
 {
-    mp_write_array(out, r->topics ? IMAGE_FIELDS_TOPICS : IMAGE_FIELDS);
+    mp_write_array(out, r->ask_number ? IMAGE_FIELDS_ASKS : r->topics ? IMAGE_FIELDS_TOPICS : IMAGE_FIELDS);
     mp_write_uint(out, IMAGE_FORMAT);
     mp_write_text(out, r->def->name.s);
     mp_write_uint(out, r->epoch);
@@ -65,8 +67,10 @@ static int write_image(struct room *r, struct buf *out)
     for (const struct seat *seat = r->seats.head; seat; seat = seat->next)
         if (seat->taken)
             write_seat(out, seat);
-    if (r->topics)
+    if (r->topics || r->ask_number)
         topics_write(r, out);
+    if (r->ask_number)
+        open_write(r, out);
     return out->failed ? ROOM_E_NO_MEMORY : run_save(r, out);
 }
 
@@ -125,7 +129,7 @@ struct image {
     uint64_t epoch, version;
     int64_t created, age, last_tick;
     bool is_private, locked;
-    struct wire_raw metadata, topics, state;
+    struct wire_raw metadata, topics, asks, state;
     struct rng rng;
     uint32_t seats;
     struct mp_read seats_at;
@@ -137,7 +141,7 @@ static bool read_image(const void *data, size_t len, struct image *out)
     uint32_t count;
     int64_t format;
     mp_read_init(&r, data, len);
-    if (!read_array(&r, &count) || (count != IMAGE_FIELDS && count != IMAGE_FIELDS_TOPICS) ||
+    if (!read_array(&r, &count) || count < IMAGE_FIELDS || count > IMAGE_FIELDS_ASKS ||
         !read_int(&r, IMAGE_FORMAT, IMAGE_FORMAT, &format) ||
         !read_id(&r, false, &out->type) || !read_uint(&r, &out->epoch) || !read_uint(&r, &out->version) ||
         !read_int(&r, INT64_MIN, INT64_MAX, &out->created) || !read_int(&r, 0, READ_TIME_MAX, &out->age) ||
@@ -150,8 +154,10 @@ static bool read_image(const void *data, size_t len, struct image *out)
     for (uint32_t i = 0; i < out->seats; i++)
         if (mp_skip(&r, WIRE_DEPTH_MAX, &seat, NULL) != 0)
             return false;
-    out->topics = (struct wire_raw){0};
-    if (count == IMAGE_FIELDS_TOPICS && mp_skip(&r, READ_DEPTH, &out->topics, NULL) != 0)
+    out->topics = out->asks = (struct wire_raw){0};
+    if (count >= IMAGE_FIELDS_TOPICS && mp_skip(&r, READ_DEPTH, &out->topics, NULL) != 0)
+        return false;
+    if (count == IMAGE_FIELDS_ASKS && mp_skip(&r, READ_DEPTH, &out->asks, NULL) != 0)
         return false;
     return mp_skip(&r, READ_DEPTH, &out->state, NULL) == 0 && out->state.len <= ROOM_IMAGE_MAX && r.at == r.end;
 }
@@ -218,9 +224,13 @@ static int fill(struct room *r, struct image *m)
     r->rng = m->rng;
     if (r->journal)
         r->journal->seen_epoch = m->epoch;
+    struct mp_read in;
     int rc = read_seats(r, m);
+    if (rc == 0 && m->asks.len) {
+        mp_read_init(&in, m->asks.data, m->asks.len);
+        rc = open_read(r, &in);
+    }
     if (rc == 0 && m->topics.len) {
-        struct mp_read in;
         mp_read_init(&in, m->topics.data, m->topics.len);
         rc = topics_read(r, &in);
     }

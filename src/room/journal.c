@@ -189,10 +189,10 @@ void journal_message(struct room *r, const char *player, int64_t n, int code, co
     mp_write_raw(b, changes ? raw(result->data, result->len) : raw(NULL, 0));
 }
 
-void journal_event(struct room *r, const struct room_event *event, int rc)
+void journal_event(struct room *r, const struct room_event *event, uint64_t number, int rc)
 {
     bool changes = r->def->impl->apply != NULL;
-    struct buf *b = record(r, JOURNAL_EVENT, 7, changes ? 0 : event->len);
+    struct buf *b = record(r, JOURNAL_EVENT, number ? 8 : 7, changes ? 0 : event->len);
     if (!b)
         return;
     mp_write_uint(b, event->kind);
@@ -202,6 +202,15 @@ void journal_event(struct room *r, const struct room_event *event, int rc)
     mp_write_uint(b, event->token);
     mp_write_raw(b, changes ? raw(NULL, 0) : raw(event->data, event->len));
     mp_write_int(b, rc);
+    if (number)
+        mp_write_uint(b, number);
+}
+
+void journal_ask(struct room *r, const struct host_ask *ask)
+{
+    struct buf *b = r->def->impl->apply ? record(r, JOURNAL_ASK, 1, ask->len) : NULL;
+    if (b)
+        open_write_one(ask, b);
 }
 
 static void write_tick(struct room *r, int64_t dt_ms)

@@ -21,7 +21,9 @@
  *     METADATA value
  *     RANDOM   rng [4 numbers]
  *     TOPICS   [pattern ...]                       this one, too
- *     EVENT    kind, from, request, code, token, data, what event() said     data without apply(), else nil
+ *     EVENT    kind, from, request, code, token, data, what event() said     data without apply(), else nil; and the number of
+ *              the open ask that it answers, if it does
+ *     ASK      [as open.c writes it]               of types with apply() only
  */
 #ifndef ROOM_JOURNAL_H
 #define ROOM_JOURNAL_H
@@ -40,7 +42,8 @@ enum journal_kind {
     JOURNAL_METADATA,
     JOURNAL_RANDOM,
     JOURNAL_EVENT,
-    JOURNAL_TOPICS
+    JOURNAL_TOPICS,
+    JOURNAL_ASK
 };
 
 enum {
@@ -99,7 +102,10 @@ void journal_leave(struct room *r, const char *player, const char *reason);
 /* The result is in host.reply. */
 void journal_message(struct room *r, const char *player, int64_t n, int code, const void *data, size_t len);
 void journal_tick(struct room *r, int64_t dt_ms);
-void journal_event(struct room *r, const struct room_event *event, int rc);
+/* `number`: of the open ask that it answers; 0: none. */
+void journal_event(struct room *r, const struct room_event *event, uint64_t number, int rc);
+/* Of a type with apply(): it has asked. */
+void journal_ask(struct room *r, const struct host_ask *ask);
 void journal_lock(struct room *r);
 void journal_end(struct room *r, const char *reason);
 bool journal_change(struct room *r, const void *data, size_t len);

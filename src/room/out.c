@@ -10,7 +10,7 @@
 #include "room/journal.h"
 
 enum kind { SAY_MESSAGE, SAY_BROADCAST, SAY_JOINED, SAY_ATTACHED, SAY_SENT, SAY_LEFT, SAY_CHANGED, SAY_ENDED, SAY_IMAGE,
-            SAY_ANSWERED, SAY_TELL, SAY_LOCK, SAY_ASK, SAY_TOPICS };
+            SAY_ANSWERED, SAY_TELL, SAY_LOCK, SAY_ASK, SAY_OPEN, SAY_TOPICS };
 
 struct said {
     enum kind kind;
@@ -18,7 +18,7 @@ struct said {
     uint64_t who;
     union {
         int64_t n;        /* SENT */
-        uint64_t request; /* TELL, ASK */
+        uint64_t request; /* TELL, ASK; OPEN: its number */
         uint64_t version; /* IMAGE */
     };
     const char *name;   /* a player; BROADCAST: from, may be NULL; ANSWERED: where to; TELL: the other room; ASK: the target */
@@ -78,6 +78,13 @@ static void say_lock(struct room *r, const struct said *s)
     r->host->config.out->lock(r->host->config.out_arg, r, &ask);
 }
 
+static void say_open(struct room *r, uint64_t number)
+{
+    const struct open_ask *o = open_find(r, number);
+    if (o)
+        r->host->config.out->ask(r->host->config.out_arg, r, &o->ask);
+}
+
 static void say(struct room *r, const struct said *s)
 {
     const struct host_out *out = r->host->config.out;
@@ -124,7 +131,11 @@ static void say(struct room *r, const struct said *s)
         say_lock(r, s);
         break;
     case SAY_ASK:
-        out->ask(arg, r, &(struct host_ask){(enum host_ask_kind)s->code, s->name, s->request, s->data, s->len});
+        out->ask(arg, r, &(struct host_ask){.kind = (enum host_ask_kind)s->code, .target = s->name, .request = s->request,
+                                            .data = s->data, .len = s->len});
+        break;
+    case SAY_OPEN:
+        say_open(r, s->request);
         break;
     case SAY_TOPICS:
         out->topics(arg, r);
@@ -219,6 +230,11 @@ void out_ask(struct room *r, const struct host_ask *ask)
 {
     out(r, &(struct said){.kind = SAY_ASK, .code = (int)ask->kind, .name = ask->target, .request = ask->request,
                           .data = ask->data, .len = ask->len});
+}
+
+void out_open(struct room *r, const struct open_ask *o)
+{
+    out(r, &(struct said){.kind = SAY_OPEN, .request = o->ask.number});
 }
 
 void out_topics(struct room *r)

@@ -10,7 +10,7 @@
 #include "room/journal.h"
 #include "room/read.h"
 
-enum { CODE_MIN = -1000 };
+enum { CODE_MIN = -1000, EVENT_ANSWERS = 10 /* fields of an event that answers an open ask */ };
 
 static bool read_reason(struct mp_read *in, char out[ROOM_REASON_MAX + 1])
 {
@@ -121,17 +121,22 @@ static bool read_from(struct mp_read *in, bool topic, char out[ROOM_TOPIC_MAX + 
     return strlen(out) == t.len && topics_valid(out, false);
 }
 
-static int event(struct room *r, struct mp_read *in)
+/* `answers`: it is the answer to an open ask. */
+static int event(struct room *r, struct mp_read *in, bool answers)
 {
     struct room_event ev = {.kind = ROOM_EVENT_SEND};
     char from[ROOM_TOPIC_MAX + 1];
     struct wire_raw data;
     int64_t kind, code, rc;
-    if (!read_int(in, ROOM_EVENT_SEND, ROOM_EVENT_TOPIC, &kind) || !read_from(in, kind == ROOM_EVENT_TOPIC, from) || !read_uint(in, &ev.request) ||
+    uint64_t number = 0;
+    if (!read_int(in, ROOM_EVENT_SEND, ROOM_EVENT_SHARED, &kind) ||
+        !read_from(in, kind == ROOM_EVENT_TOPIC || kind == ROOM_EVENT_SHARED, from) || !read_uint(in, &ev.request) ||
         !read_int(in, CODE_MIN, 0, &code) || !read_uint(in, &ev.token) || !read_raw(in, HOST_MESSAGE_MAX, &data) ||
-        !read_int(in, CODE_MIN, 0, &rc))
+        !read_int(in, CODE_MIN, 0, &rc) || (answers && !read_uint(in, &number)))
         return ROOM_E_BAD_FRAME;
-    if (r->def->impl->apply || rc == ROOM_E_NO_MEMORY)
+    if (answers)
+        open_free(r, open_take(r, number));
+    if (r->def->impl->apply || rc == ROOM_E_NO_MEMORY || (answers && (!ev.request || !r->def->impl->event)))
         return 0;
     if (!r->def->impl->event)
         return ROOM_E_INTERNAL;
@@ -180,7 +185,12 @@ static int end(struct room *r, struct mp_read *in)
     return 0;
 }
 
-static int act(struct room *r, int64_t kind, struct mp_read *in)
+static int ask(struct room *r, struct mp_read *in)
+{
+    return r->def->impl->apply ? open_read_one(r, in) : ROOM_E_BAD_FRAME;
+}
+
+static int act(struct room *r, int64_t kind, uint32_t fields, struct mp_read *in)
 {
     switch (kind) {
     case JOURNAL_START:    return start(r, in);
@@ -192,7 +202,8 @@ static int act(struct room *r, int64_t kind, struct mp_read *in)
     case JOURNAL_END:      return end(r, in);
     case JOURNAL_CHANGE:   return change(r, in);
     case JOURNAL_METADATA: return metadata(r, in);
-    case JOURNAL_EVENT:    return event(r, in);
+    case JOURNAL_EVENT:    return event(r, in, fields == EVENT_ANSWERS);
+    case JOURNAL_ASK:      return ask(r, in);
     case JOURNAL_TOPICS:   return topics_read(r, in);
     default:               return read_rng(in, &r->rng) ? 0 : ROOM_E_BAD_FRAME;
     }
@@ -200,15 +211,16 @@ static int act(struct room *r, int64_t kind, struct mp_read *in)
 
 static int do_again(struct room *r, struct mp_read *in)
 {
-    static const uint32_t fields[] = {0, 7, 6, 4, 7, 3, 3, 3, 3, 3, 3, 9, 3};
+    static const uint32_t fields[] = {0, 7, 6, 4, 7, 3, 3, 3, 3, 3, 3, 9, 3, 3};
     uint32_t count;
     int64_t kind, time;
-    if (!read_array(in, &count) || !read_int(in, JOURNAL_START, JOURNAL_TOPICS, &kind) || count != fields[kind] ||
+    if (!read_array(in, &count) || !read_int(in, JOURNAL_START, JOURNAL_ASK, &kind) ||
+        (count != fields[kind] && !(kind == JOURNAL_EVENT && count == EVENT_ANSWERS)) ||
         !read_int(in, 0, READ_TIME_MAX, &time) || r->alive == (kind == JOURNAL_START))
         return ROOM_E_BAD_FRAME;
     r->replay_ms = time; /* may be before the image: an owner that had not got it went on from an earlier one */
     r->changes++;
-    int rc = act(r, kind, in);
+    int rc = act(r, kind, count, in);
     if (rc == 0 && r->over_memory)
         rc = ROOM_E_NO_MEMORY;
     return rc;
@@ -285,6 +297,7 @@ int host_resume(struct host *h, const char *id, struct mono now)
     r->told_version = r->seats.version;
     r->told_topics = r->topics_version;
     r->dirty = false;
+    open_say_unsaid(r);
     run_settle(r); /* what was asked for in the last batch and did not come to it */
     return 0;
 }

@@ -10,6 +10,7 @@
  *   replay.c   doing it again
  *   image.c    a whole room as bytes
  *   topics.c   what a room has subscribed to
+ *   open.c     what a room has asked for and is not answered
  *   due.c      the order in which rooms have something to do
  *   view.c     reading
  *
@@ -28,6 +29,7 @@
 
 struct lobby;
 struct topic;
+struct open_ask;
 struct journal;
 
 enum { DUE_NONE = UINT32_MAX };
@@ -53,6 +55,8 @@ struct room {
     uint8_t *metadata;
     struct topic *topics;      /* in the order in which they came */
     uint32_t topics_version, told_topics; /* +1 at each change; what the node knows of */
+    struct open_ask *open;     /* in the order of their numbers */
+    uint64_t ask_number;       /* of the last one */
     struct rng rng;
     struct buf *reply; /* where room_reply() writes; NULL: not now */
     size_t reply_at, reply_max; /* where it began to; bytes */
@@ -121,6 +125,31 @@ int topics_read(struct room *r, struct mp_read *in);
 void topics_clear(struct room *r);
 bool topics_valid(const char *topic, bool wildcards);
 
+/* open.c */
+struct open_ask {
+    struct open_ask *next;
+    struct host_ask ask; /* its pointers lead into `bytes` */
+    bool unsaid;         /* the node does not know of it (any more) */
+    char bytes[];
+};
+/* But for a value, is all of it within its limits? */
+bool open_sound(const struct host_ask *ask);
+/* Makes it open and says it. FULL, NO_MEMORY. */
+int open_add(struct room *r, const struct host_ask *ask);
+struct open_ask *open_find(const struct room *r, uint64_t number);
+/* Open no more; to be freed with open_free(). NULL: there is none. */
+struct open_ask *open_take(struct room *r, uint64_t number);
+void open_free(struct room *r, struct open_ask *o);
+/* The number of the last one, then an array of those that are open. */
+void open_write(const struct room *r, struct buf *out);
+/* BAD_FRAME, NO_MEMORY. */
+int open_read(struct room *r, struct mp_read *in);
+/* One alone, as a record of the journal has it. */
+void open_write_one(const struct host_ask *ask, struct buf *out);
+int open_read_one(struct room *r, struct mp_read *in);
+void open_clear(struct room *r);
+void open_say_unsaid(struct room *r);
+
 /* run.c: calling into a type, and what follows from it. */
 int run_create(struct room *r, const void *options, size_t len);
 int run_restore(struct room *r, const void *state, size_t len);
@@ -160,6 +189,7 @@ void out_answered(struct room *r, const char *reply, int code, const void *resul
 void out_tell(struct room *r, const char *other, uint64_t request, const void *data, size_t len);
 void out_lock(struct room *r, const struct host_lock_ask *ask);
 void out_ask(struct room *r, const struct host_ask *ask);
+void out_open(struct room *r, const struct open_ask *o);
 void out_topics(struct room *r);
 void out_left(struct room *r, uint64_t who, const char *player, const char *reason);
 void out_changed(struct room *r);

@@ -243,6 +243,7 @@ void run_discard(struct room *r)
     journal_drop(r);
     alloc_put(&r->budget.alloc, r->metadata, r->metadata_len);
     topics_clear(r);
+    open_clear(r);
     if (r->budget.used_bytes)
         LOG_WRN("room type did not free its memory", "room=%s type=%s bytes=%zu", r->id, r->def->name.s,
                  r->budget.used_bytes);

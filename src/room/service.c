@@ -70,7 +70,7 @@ int room_tell_player(struct room *room, const char *player, const void *data, si
     if (rc)
         return rc;
     room->asks++;
-    out_ask(room, &(struct host_ask){HOST_ASK_PLAYER, player, request, data, len});
+    out_ask(room, &(struct host_ask){.kind = HOST_ASK_PLAYER, .target = player, .request = request, .data = data, .len = len});
     return 0;
 }
 
@@ -82,8 +82,77 @@ int room_publish(struct room *room, const char *topic, const void *data, size_t 
     if (rc)
         return rc;
     room->asks++;
-    out_ask(room, &(struct host_ask){HOST_ASK_PUBLISH, topic, 0, data, len});
+    out_ask(room, &(struct host_ask){.kind = HOST_ASK_PUBLISH, .target = topic, .data = data, .len = len});
     return 0;
+}
+
+int room_request(struct room *room, const char *service, const void *data, size_t len, int64_t timeout_ms, uint64_t request)
+{
+    struct host_ask ask = {.kind = HOST_ASK_SERVICE, .target = service, .request = request, .data = data, .len = len,
+                           .limit_ms = timeout_ms};
+    int rc = open_sound(&ask) ? may_ask(room, service) : ROOM_E_INVALID;
+    if (!rc)
+        rc = len > ROOM_ASK_DATA_MAX ? ROOM_E_TOO_BIG : check_data(data, len);
+    if (!rc)
+        rc = open_add(room, &ask);
+    room->asks += rc == 0;
+    return rc;
+}
+
+static int ask_shared(struct room *r, const struct host_ask *ask)
+{
+    int rc = open_sound(ask) ? may_ask(r, r->id) : ROOM_E_INVALID;
+    if (!rc)
+        rc = open_add(r, ask);
+    r->asks += rc == 0;
+    return rc;
+}
+
+int room_shared_get(struct room *room, const char *key, uint64_t request)
+{
+    return ask_shared(room, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_GET, .target = key,
+                                               .request = request});
+}
+
+int room_shared_set(struct room *room, const char *key, const void *data, size_t len, int64_t ttl_ms, uint64_t expect,
+                    uint64_t request)
+{
+    int rc = len > ROOM_ASK_DATA_MAX ? ROOM_E_TOO_BIG : room_is_nil(data, len) ? ROOM_E_INVALID : check_data(data, len);
+    struct host_ask ask = {.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_SET, .target = key, .request = request, .data = data,
+                           .len = len, .limit_ms = ttl_ms, .expect = expect};
+    return rc ? rc : ask_shared(room, &ask);
+}
+
+int room_shared_delete(struct room *room, const char *key, uint64_t expect, uint64_t request)
+{
+    return ask_shared(room, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_DELETE, .target = key,
+                                               .request = request, .expect = expect});
+}
+
+int room_shared_add(struct room *room, const char *key, int64_t by, int64_t ttl_ms, uint64_t request)
+{
+    return ask_shared(room, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = HOST_SHARED_ADD, .target = key,
+                                               .request = request, .by = by, .limit_ms = ttl_ms});
+}
+
+static int ask_member(struct room *r, enum host_shared_verb verb, const char *key, const char *member, int64_t ttl_ms,
+                      uint64_t request)
+{
+    size_t len = member ? strnlen(member, ROOM_SHARED_MEMBER_MAX + 1) : 0;
+    if (len > ROOM_SHARED_MEMBER_MAX)
+        return ROOM_E_TOO_BIG;
+    return ask_shared(r, &(struct host_ask){.kind = HOST_ASK_SHARED, .verb = verb, .target = key, .request = request,
+                                            .data = member, .len = len, .limit_ms = ttl_ms});
+}
+
+int room_shared_insert(struct room *room, const char *key, const char *member, int64_t ttl_ms, uint64_t request)
+{
+    return ask_member(room, HOST_SHARED_INSERT, key, member, ttl_ms, request);
+}
+
+int room_shared_remove(struct room *room, const char *key, const char *member, uint64_t request)
+{
+    return ask_member(room, HOST_SHARED_REMOVE, key, member, 0, request);
 }
 
 static int ask_lock(struct room *r, enum lock_verb verb, const char *name, int64_t ttl_ms, int64_t wait_ms, uint64_t token,

@@ -40,6 +40,11 @@ bool topics_valid(const char *topic, bool wildcards)
     }
 }
 
+bool host_topic_valid(const char *topic)
+{
+    return topics_valid(topic, false);
+}
+
 uint32_t topics_count(const struct room *r)
 {
     uint32_t count = 0;

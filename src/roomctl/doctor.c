@@ -15,7 +15,7 @@
 
 enum { WANTED_REPLICAS = 3, NOT_FOR_ACCOUNT = 10039 /* err_code */ };
 
-static const char *const BUCKETS[] = {"servers", "rooms", "locks"};
+static const char *const BUCKETS[] = {"servers", "rooms", "locks", "shared"};
 static const char *const DURABLE[] = {"snapshots", "cluster"};
 static const char *const SUBJECTS[] = {"server.*.offline", "room.*.created", "player.*.joined"};
 

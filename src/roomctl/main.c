@@ -66,6 +66,14 @@ static const struct ctl_verb VERBS[] = {
     {"locks", "", "", 0, 0, 0, "list the locks of the cluster: who holds what",
      "TOKEN is the fencing token. AGE_MS is counted from the last renewal; one older than TTL_MS may be taken by the next who\n"
      "wants it. (roomctl lock and unlock are about rooms.)\n", "roomctl locks", ctl_locks},
+    {"shared", "ls", "", 0, 0, 0, "list the data that rooms and backends share",
+     "A counter is an integer, a set an array of texts.\n", "roomctl shared ls --json", ctl_shared_ls},
+    {"shared", "get", "KEY", 0, 1, 1, "print one value", "", "roomctl shared get cups.7", ctl_shared_get},
+    {"shared", "set", "KEY VALUE", OPT_CONDITION | OPT_SET, 2, 2, "set one value",
+     "VALUE is JSON, up to 64 KiB; KEY is words of A-Z a-z 0-9 _ - with dots between them.\n",
+     "roomctl shared set cups.7 '{\"prize\":100}' --until 12h", ctl_shared_set},
+    {"shared", "del", "KEY", OPT_CONDITION, 1, 1, "delete one key", "", "roomctl shared del cups.7 --revision 41",
+     ctl_shared_del},
     {"queues", "", "", 0, 0, 0, "list the matchmaking queues: how many wait, and for how long",
      "WAITING counts tickets, PLAYERS the players of these; ROOMS are rooms that run and want players. MATCHED are tickets of\n"
      "matches that are being made, or whose players have not come to their room yet. NODES know the queue.\n",

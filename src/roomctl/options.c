@@ -50,12 +50,14 @@ static const struct row ROWS[] = {
     {"deadline", 0, DURATION, OPT_DRAIN, AT(deadline_ms), "TIME", "wait this long until the node is empty (60s)"},
     {"no-wait", 0, FLAG, OPT_DRAIN, AT(no_wait), NULL, "do not wait: the node drains by itself"},
     {"player", 0, TEXT, OPT_REVOKE, AT(player), "ID", "all tokens of this player"},
-    {"until", 0, SPAN, OPT_REVOKE, AT(until_ms), "TIME", "for so long, e.g. 12h or 7d (for ever)"},
+    {"until", 0, SPAN, OPT_REVOKE | OPT_SET, AT(until_ms), "TIME", "for so long, e.g. 12h or 7d (for ever)"},
     {"reason", 0, TEXT, OPT_REVOKE | OPT_REASON, AT(reason), "TEXT", "why, for who reads of it"},
     {"undo", 0, FLAG, OPT_REVOKE, AT(undo), NULL, "not any more"},
     {"ls", 0, FLAG, OPT_REVOKE, AT(ls), NULL, "list what is revoked"},
     {"all", 0, FLAG, OPT_PUSH, AT(all), NULL, "to everybody who is connected"},
     {"id", 0, TEXT, OPT_PUSH, AT(push_id), "TEXT", "names this push: repeated with it, it is done once (a new one)"},
+    {"if-absent", 0, FLAG, OPT_SET, AT(if_absent), NULL, "only if nothing is there"},
+    {"revision", 0, TEXT, OPT_CONDITION, AT(revision), "N", "only if it has this revision still"},
     {"force", 0, FLAG, OPT_FORCE, AT(force), NULL, "also over what is there already"},
 };
 #undef AT

@@ -32,6 +32,8 @@ enum {
     OPT_REVOKE = 4096, /* --player --until --reason --undo --ls */
     OPT_PUSH = 8192, /* --all --id */
     OPT_REASON = 16384, /* --reason */
+    OPT_SET = 32768,       /* --until --if-absent */
+    OPT_CONDITION = 65536, /* --revision */
     OPT_FAMILY = 2048 /* none of its own: a second word says which verb it is */
 };
 
@@ -56,6 +58,8 @@ struct options {
     bool undo, ls;
     bool all;
     const char *push_id;
+    bool if_absent;
+    const char *revision;
 };
 
 /* Says which groups a verb takes; 0 if there is no such verb. For a first word that needs a second one: OPT_FAMILY while `sub`

@@ -424,6 +424,7 @@ static int open_node(struct daemon *d, struct err_detail *detail)
     nc.queues = &d->queues;
     nc.service_hook = d->service_hook;
     nc.inbox_messages = o->inbox_messages;
+    nc.shared = true;
     nc.inbox_bytes = o->inbox_bytes;
     if (nc.inbox_bytes > o->send_queue / 2) /* what waits must never be what closes a connection, at each login anew */
         nc.inbox_bytes = o->send_queue / 2;

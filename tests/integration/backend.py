@@ -26,7 +26,7 @@ class Backend:
         data = request['data'] if isinstance(request['data'], dict) else {}
         do = data.get('do', 'echo')
         if do != 'ran':
-            self.ran.append([request.get('session'), request['id']])
+            self.ran.append([request.get('session') or request.get('room'), request['id']])
         if do == 'echo':
             return json.dumps({'by': self.instance, 'at': len(self.ran), 'request': request}).encode()
         if do == 'sleep':

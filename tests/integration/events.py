@@ -187,7 +187,7 @@ async def prefixes(w):
         streams = set(json.loads(await watch.request('$JS.API.STREAM.NAMES'))['streams'])
         names = ('', 'red_', 'blue_')
         wanted = {f'KV_{p}{b}' for p in names
-                  for b in ('rooms', 'servers', 'players', 'sessions', 'locks', 'snapshots', 'cluster')}
+                  for b in ('rooms', 'servers', 'players', 'sessions', 'locks', 'shared', 'snapshots', 'cluster')}
         assert streams == wanted | {f'{p}{s}' for p in names for s in (*(f'ROOM_JOURNAL_{k}' for k in range(4)), 'PLAYER_INBOX')}, streams
         print(f'   messages by prefix: {counts}')
 

@@ -77,7 +77,7 @@ def refused(path, *words, more=()):
 
 def wrong_modules(folder):
     refused(NO_SYMBOL, "symbol 'room_type' not found")
-    refused(OLD_VERSION, 'was built for version 5 of room/room_type.h, this is version 4', 'build it again')
+    refused(OLD_VERSION, 'was built for version 6 of room/room_type.h, this is version 5', 'build it again')
     refused('/nowhere/dice.so', 'No such file')
     text = os.path.join(folder, 'text.so')
     with open(text, 'w', encoding='ascii') as f:

@@ -145,7 +145,8 @@ Test(roomctl_kv, usage_and_reach, .timeout = 60, .init = start, .fini = stop)
     static const char *const verbs[] = {"servers", "server", "rooms", "room", "players", "lock",
                                         "unlock", "close", "watch", "doctor", "check", "drain", "undrain", "migrate",
                                         "snapshot ls", "snapshot save", "snapshot export", "snapshot import",
-                                        "snapshot restore", "revoke", "locks", "player", "kick"};
+                                        "snapshot restore", "revoke", "locks", "player", "kick",
+                                        "shared ls", "shared get", "shared set", "shared del"};
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         char words[60];
         snprintf(words, sizeof words, "%s --help", verbs[i]);

@@ -9,51 +9,16 @@ import subprocess
 import sys
 import time
 
-from cluster import ROOT, Node, OneNats, Player, World, die_with_parent, play_scenes, until
+from backends import Backends, backends
+from cluster import Node, OneNats, Player, World, play_scenes, until
 from transport import TRANSPORTS, Tcp, WebSocketMsgpack
 
 ROOMD, AUDIT, ODD, OLD, NO_SYMBOL = sys.argv[1:6]
-BACKEND = os.path.join(ROOT, 'tests', 'integration', 'backend.py')
 ROUTES = ('profile=profile,timeout=1s', '1001=profile,timeout=500ms', 'wide=profile,to=all,timeout=600ms', 'p2=profile,to=p2',
           'any.named=profile,to=named', 'plain=plain,timeout=500ms', 'gone=nobody', 'gone.all=nobody,to=all',
           'long=profile,timeout=20s',
           'slow.p1=profile,to=p1,timeout=300ms', 'tight=profile,rate=2/s', 'open=profile,login=no')
 OPTIONS = tuple(f'--route={r}' for r in ROUTES) + ('--rate-requests', '0')
-
-
-class Backends:
-    """Real processes; each dies with the test."""
-
-    def __init__(self, url):
-        self.url, self.processes = url, {}
-
-    async def start(self, service, *instances, prefix=()):
-        for name in instances:
-            p = subprocess.Popen([sys.executable, BACKEND, self.url, service, name, *prefix], stdout=subprocess.PIPE,
-                                 preexec_fn=die_with_parent)
-            self.processes[f'{service}.{name}'] = p
-            line = await asyncio.get_running_loop().run_in_executor(None, p.stdout.readline)
-            assert line.startswith(b'ready'), line
-
-    def signal(self, name, signum):
-        os.kill(self.processes[name].pid, signum)
-
-    def stop(self):
-        for p in self.processes.values():
-            p.kill()
-            p.wait()
-            p.stdout.close()
-        self.processes = {}
-
-
-@contextlib.asynccontextmanager
-async def backends(w, service, *instances, prefix=()):
-    b = Backends(w.urls[0])
-    try:
-        await b.start(service, *instances, prefix=prefix)
-        yield b
-    finally:
-        b.stop()
 
 
 class Asker(Player):

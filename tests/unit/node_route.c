@@ -155,12 +155,12 @@ Test(node_route, what_ends_with_its_session_harms_nobody)
     cr_assert_eq(node->router->waiting, 1);
     known("i1");
     cr_assert_eq(node->router->waiting, 0);
-    cr_assert_eq(node->router->backends[0].pool.items[0].open, 1);
+    cr_assert_eq(node->router->backends[0]->pool.items[0].open, 1);
     node_closed(node, 2, "gone", now, wall);
     cr_assert_eq(node->router->open.count, 1, "it runs there");
     answer_all("7");
     cr_assert_eq(node->router->open.count, 0);
-    cr_assert_eq(node->router->backends[0].pool.items[0].open, 0);
+    cr_assert_eq(node->router->backends[0]->pool.items[0].open, 0);
     cr_assert_eq(node->router->bytes + node->router->kept_bytes, 0);
     cr_assert_eq(answers, 0);
     hello(3);
@@ -182,7 +182,7 @@ Test(node_route, nobody_silence_and_garbage_have_their_own_ends)
                                           "{\"service\":\"other\",\"instance\":\"x\"}", "{\"service\":\"svc\",\"instance\":\"a b\"}"};
     for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++)
         announce(garbage[i]);
-    cr_assert_eq(node->router->backends[0].pool.count, 0);
+    cr_assert_eq(node->router->backends[0]->pool.count, 0);
     known("i1");
     ask(1, 3, "one");
     run(1100);
@@ -221,7 +221,7 @@ Test(node_route, a_first_answer_may_take_its_time)
     cr_assert_eq(node->router->waiting, 0);
     answer_all("1");
     cr_assert(answers == 2 && last.op == WIRE_OP_REPLY);
-    node->router->backends[0].pool.count = 0;
+    node->router->backends[0]->pool.count = 0;
     ask(1, 2, "one");
     ask(2, 2, "all");
     run(900);
@@ -237,7 +237,7 @@ Test(node_route, a_first_answer_may_take_its_time)
 
 Test(node_route, after_a_pause_only_who_answers_again_is_asked)
 {
-    const struct backend *b = &node->router->backends[0];
+    const struct backend *b = node->router->backends[0];
     hello(1);
     ask(1, 1, "one");
     known("i1");
@@ -261,7 +261,7 @@ Test(node_route, after_a_pause_only_who_answers_again_is_asked)
 
 Test(node_route, an_answer_ends_the_wait_for_a_ping)
 {
-    const struct backend *b = &node->router->backends[0];
+    const struct backend *b = node->router->backends[0];
     hello(1);
     ask(1, 1, "one");
     known("i1");
@@ -281,7 +281,7 @@ Test(node_route, an_answer_ends_the_wait_for_a_ping)
 
 Test(node_route, who_comes_back_keeps_its_place_among_those_that_wait)
 {
-    struct backend *b = &node->router->backends[0];
+    struct backend *b = node->router->backends[0];
     hello(1);
     b->in_use = b->plain = true; /* as after an answer of the queue group, which has ended since */
     ask(1, 1, "one");

@@ -244,10 +244,14 @@ static void on_tell(void *arg, const struct room *room, const char *other, uint6
 static void on_ask(void *arg, const struct room *room, const struct host_ask *ask)
 {
     struct fixture *f = arg;
-    buf_printf(&f->said, "%s %s %llu ", ask->kind == HOST_ASK_PLAYER ? "player" : "publish", ask->target,
-               (unsigned long long)ask->request);
+    static const char *const kinds[] = {"player", "publish", "service", "shared"};
+    buf_printf(&f->said, "%s %s %llu ", kinds[ask->kind], ask->target, (unsigned long long)ask->request);
+    if (ask->number)
+        buf_printf(&f->said, "#%llu.%llu verb %d limit %lld expect %lld by %lld ", (unsigned long long)ask->epoch,
+                   (unsigned long long)ask->number, ask->verb, (long long)ask->limit_ms, (long long)ask->expect,
+                   (long long)ask->by);
     show_all(&f->said, ask->data, ask->len);
-    buf_text(&f->said, "\n");
+    buf_text(&f->said, ask->again ? " again\n" : "\n");
 }
 
 static void on_topics(void *arg, const struct room *room)

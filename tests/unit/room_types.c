@@ -105,7 +105,7 @@ Test(room_types, shared_objects_by_text)
     cr_assert_str_eq(why.text, text);
     cr_assert_eq(types_load(types, OLD_VERSION, &why), ROOM_E_INVALID);
     snprintf(text, sizeof(text),
-             "cannot load room type '%s': it was built for version 5 of room/room_type.h, this is version 4; build it again",
+             "cannot load room type '%s': it was built for version 6 of room/room_type.h, this is version 5; build it again",
              OLD_VERSION);
     cr_assert_str_eq(why.text, text);
     cr_assert_eq(types_load(types, "./nothing.so", &why), ROOM_E_INVALID);
