@@ -297,12 +297,24 @@ static void on_reconnect(struct sim_client *c, const struct wire_frame_reconnect
         c->redirected = false;
 }
 
+/* It was not applied, or, if it was said again, perhaps. A number that was passed over was refused before, to whoever it was
+ * that heard it: not to somebody who says it for the first time. */
+static void on_refused(struct sim_client *c, const struct wire_frame_error *m)
+{
+    bool open = client_session_answered(c, m->n, true, 0);
+    bool unknown = wire_str_is(m->code, "unknown_result");
+    if (m->n > c->s.again_n && (unknown || wire_str_is(m->code, "cancelled")))
+        world_fail(c->w, "order: input %lld of %s was overtaken by a later one", (long long)m->n, c->name);
+    if (open && unknown && c->counts)
+        ledger_doubt(c->w, c->room_id.s, c->joined_epoch, 1);
+}
+
 static void on_error(struct sim_client *c, const struct wire_frame_error *m)
 {
     c->errors++;
     c->redirected = false;
     if (m->has_n)
-        (void)client_session_answered(c, m->n, true, 0); /* refused: it was not applied */
+        on_refused(c, m);
     if (c->state == CLIENT_JOINING && m->has_id && m->id == c->request) {
         client_set(c, CLIENT_READY);
         client_session_settled(c, 0);
