@@ -302,6 +302,8 @@ static void on_error(struct sim_client *c, const struct wire_frame_error *m)
     c->errors++;
     c->redirected = false;
     if (m->has_n)
+        world_note(c->w, "%s is refused its %lld: %.*s", c->name, (long long)m->n, (int)m->code.len, m->code.data);
+    if (m->has_n)
         (void)client_session_answered(c, m->n, true, 0); /* refused: it was not applied */
     if (c->state == CLIENT_JOINING && m->has_id && m->id == c->request) {
         client_set(c, CLIENT_READY);
