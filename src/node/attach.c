@@ -82,6 +82,13 @@ static void attach_here(struct node *n, struct place *p)
         session_place_drop(n, p, "seat_lost", true);
 }
 
+static bool stands_still(struct node *n, const struct room *room)
+{
+    const struct kept *k = room ? keep_room(n, host_room_id(room)) : NULL;
+    return (k && k->still) || (room && core_is_isolated(n->core) && host_room_freezes(room));
+}
+
+/* The room may stand still since it was asked: what the player has said waits on, lest it is refused though it was done before. */
 void attach_seated(struct node *n, struct member *m, uint64_t epoch, struct wire_raw state)
 {
     struct place *p = m->place;
@@ -90,6 +97,9 @@ void attach_seated(struct node *n, struct member *m, uint64_t epoch, struct wire
     p->relayed = false;
     p->who = m->who;
     attach_done(n, p, epoch, state);
+    p->away = stands_still(n, host_find(n->host, p->room.s));
+    if (p->away)
+        paused(n, p);
 }
 
 void attach_ask(struct node *n, struct place *p, const char *owner)
@@ -184,7 +194,7 @@ void attach_still(struct node *n, const struct room *room, bool still)
     (void)host_freeze(n->host, host_room_id(room), still, n->now);
     while (host_room_member(room, &cursor, &hm)) {
         struct member *m = umap_get(&n->members, hm.who);
-        if (!m || !m->place || m->place->away == still)
+        if (!m || !m->place || m->place->relayed || m->place->away == still) /* relayed: it waits for its seat yet */
             continue;
         m->place->away = still;
         m->place->waiting = true;

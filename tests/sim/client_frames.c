@@ -303,6 +303,7 @@ static void on_refused(struct sim_client *c, const struct wire_frame_error *m)
 {
     bool open = client_session_answered(c, m->n, true, 0);
     bool unknown = wire_str_is(m->code, "unknown_result");
+    world_note(c->w, "%s is refused its %lld: %.*s", c->name, (long long)m->n, (int)m->code.len, m->code.data);
     if (m->n > c->s.again_n && (unknown || wire_str_is(m->code, "cancelled")))
         world_fail(c->w, "order: input %lld of %s was overtaken by a later one", (long long)m->n, c->name);
     if (open && unknown && c->counts)

@@ -14,7 +14,7 @@
 
 #include "wire/mp_read.h"
 
-enum { PING_MS = 1500, SILENCE_MS = 5000, ACK_MESSAGES = 24 };
+enum { PING_MS = 1500, SILENCE_MS = 5000, RESYNC_MS = 3000, ACK_MESSAGES = 24 };
 /* Less than what the nodes call hold_ms, proc.c; and as long as a healed cluster may yet be busy with what was late. */
 enum { SURELY_HELD_MS = 6500, CALM_MS = 1500 };
 
@@ -23,7 +23,7 @@ enum { SURELY_HELD_MS = 6500, CALM_MS = 1500 };
 void client_session_hello(struct sim_client *c, struct wire_frame_hello *hello)
 {
     struct client_session *s = &c->s;
-    s->heard_us = c->w->now_us;
+    s->heard_us = s->unsure_us = c->w->now_us;
     s->pinged = false;
     s->resuming = s->token[0] != 0;
     if (s->can_resume)
@@ -81,6 +81,10 @@ bool client_session_tick(struct sim_client *c)
         client_disconnect(c, false);
         return true;
     }
+    if (!s->unsure || c->paused || c->state != CLIENT_SEATED)
+        s->unsure_us = c->w->now_us;
+    if (s->heard_us - s->unsure_us > RESYNC_MS * (int64_t)SIM_MS)
+        world_fail(c->w, "G4: %s has missed something in room %s, and is not sent its state", c->name, c->room_id.s);
     if (silent_ms > PING_MS && !s->pinged) {
         struct wire_frame_ping ping = {.t = 1};
         s->pinged = true;

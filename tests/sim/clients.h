@@ -58,7 +58,8 @@ struct client_session { /* what a client knows of its session */
     int64_t again_n; /* the highest input that was sent again */
     int64_t whole;   /* a room's whole state came after this message: what followed it may have to be left out */
     int64_t from, acked, stray;
-    int64_t heard_us; /* anything at all */
+    int64_t unsure_us; /* since when, or since it was last paused */
+    int64_t heard_us;  /* anything at all */
     bool pinged;
     struct client_answer answers[CLIENT_ANSWERS]; /* by number */
     struct wire_frame_join asked;                 /* the join under way */

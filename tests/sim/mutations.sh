@@ -106,6 +106,45 @@ mutate plays-on-when-reached "G10: a node that is reached again lets a room play
 mutate drains-for-ever "G9: undrain does nothing" core/drain.c 's/if \(on == c->drain.shown.on \|\|/if (!on ||/'
 mutate heard-while-away "order: a player who waits for his room hears what it says to others" node/relay.c \
     '/^static bool hears/,/^}/s/!p->away && //'
+mutate entry-not-compared "G5: a login takes the player's entry whoever has it by now" node/presence.c \
+    '/^static void claim/,/^}/s/a->revision, n->scratch/BUS_ANY_REVISION, n->scratch/'
+mutate replaced-not-told "G5: the session before is not told that it was replaced" node/presence.c \
+    '/^static void won/,/^}/s/if \(a->other\.s\[0\]\)/if (0)/'
+mutate end-not-compared "G5: a session that ends takes the entry of the next one along" node/presence.c \
+    '/^void presence_end/,/^}/s/s->claim, KV_MS/BUS_ANY_REVISION, KV_MS/'
+mutate late-login-wins "G5: who was welcome without the registry takes the entry, though nobody is there" node/settle.c \
+    '/^bool arrival_may_take/,/^}/s/return .*/return true;/'
+mutate earlier-hello-wins "G5: of two logins at one node the one that is looked up last has the player" node/settle.c \
+    '/^bool arrival_outdone/,/^}/s/return .*/return false;/'
+mutate stale-look-believed "G5: a read of a former leader tells that somebody else has logged in" node/presence.c \
+    's/if \(s && entry && \(ev->revision < /if (0 \&\& (ev->revision < /'
+mutate former-gateway-not-told "G4: a gateway that was not asked keeps a session that goes on elsewhere" node/presence.c \
+    's/\} else if \(a->left\) \{ .*/} else if (0) {/'
+mutate not-fetched-again "G4: a session that went to a third gateway meanwhile is taken up as it was before" node/presence.c \
+    's/\} else if \(a->resumed && same && moved_on && a->made\)/} else if (0)/'
+mutate given-and-kept "G4: a session that was handed over stays" node/handover.c '/^static void give/,/^}/s/    session_moved\(n, s\);//'
+mutate ends-with-its-connection "G4: a session does not wait for its player" node/resume.c 's/n->config.hold_ms <= 0/n->config.hold_ms > 0/'
+mutate tail-one-short "G4: what is said again begins one message late" node/resume.c \
+    's/    say_again\(n, s, from\);/    say_again(n, s, from + 1);/'
+mutate tail-drops-one-more "G4: an acknowledgement drops the message after it" node/tail.c \
+    '/^void tail_acknowledge/,/^}/s/t->floor < seq\)/t->floor <= seq)/'
+mutate missed-not-declared "G4: messages that are not kept are passed over in silence" node/resume.c \
+    's/^    if \(gap\)$/    if (0)/'
+mutate state-not-sent-anew "G4: after a gap the rooms' state is not sent" node/resume.c 's/tell_places\(n, s, gap\)/tell_places(n, s, false)/'
+mutate numbers-not-carried "G4: a session that is handed over begins its numbers anew" node/handover.c \
+    's/tail_begin_after\(&s->tail, n->alloc, \(uint64_t\)m->floor\)/tail_begin_after(\&s->tail, n->alloc, 0)/'
+mutate tail-not-carried "G4: what a session has yet to hear is not handed over with it" node/handover.c \
+    '/^static uint64_t write_messages/,/^}/s/while \(floor > seen && /while (false \&\& /'
+mutate seats-not-held "G4: a session that is handed over loses its seats" node/session.c \
+    's/\(void\)host_hold\(n->host, p->room.s, who, n->now\);/host_leave(n->host, p->room.s, who, reason, n->now);/'
+mutate seats-not-listed "G4: what is written down of a session names no rooms" node/handover.c \
+    's/^(        if \(!p->joined)\)$/\1 || out != NULL)/; s/count \+= p->joined;/count += 0;/'
+mutate seated-in-a-still-room "G3: a message is refused by a room that stands still, though it was done before" node/attach.c \
+    's/    p->away = stands_still\(.*/    p->away = false;/'
+mutate join-asked-twice "G3: a join that is asked again takes another seat" node/frames.c \
+    's/    if \(joined_before\(n, s, m\)\)/    if (0)/'
+mutate older-gateway-heard "G4: a seat follows a gateway that has lost the session" node/relay.c \
+    's/if \(m->has_claim && \(uint64_t\)m->claim < newest\)/if (0)/'
 # Below: what one seed in thousands sees; by hand only.
 [ "${3:-}" = all ] || exit $rc
 mutate overtaken-at-home "order: what waited for a room that came here is overtaken" node/frames.c 's/p->sends.count \|\| //'
