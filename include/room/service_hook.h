@@ -10,7 +10,7 @@
  * Rules: both functions run on the node's one thread, so neither may block or sleep: while one runs, every room of the node
  * stands still. Pointers are borrowed until the function returns; strings are NUL-terminated. `data` is the raw bytes of one
  * msgpack value, checked to be well formed and nothing more. A request that is repeated by its client (same session, same id)
- * is not seen again.
+ * is not seen again, and what rooms ask services is not seen at all.
  */
 #ifndef ROOM_SERVICE_HOOK_H
 #define ROOM_SERVICE_HOOK_H

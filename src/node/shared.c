@@ -125,8 +125,6 @@ static void answer_first(struct node *n, struct key *k, uint64_t revision)
     k->first = p->next;
     if (!k->first)
         k->last = &k->first;
-    if (p->result.failed)
-        p->code = ROOM_E_NO_MEMORY;
     struct room_event event = {.code = p->code, .token = revision};
     if (!p->code) {
         event.data = p->result.data;
@@ -220,7 +218,7 @@ static void compute(struct node *n, struct key *k)
         p->exact = k->entry.last != SHARED_REPEATED;
         p->after = k->entry.changes;
         closes = p->op.verb == HOST_SHARED_SET && k->entry.last == SHARED_CHANGED; /* its revision is wanted */
-        if (p->code == ROOM_E_NO_MEMORY) {
+        if (p->code == ROOM_E_NO_MEMORY || p->result.failed) {
             wait(n, k);
             return;
         }

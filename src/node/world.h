@@ -99,8 +99,8 @@ int shared_ctl(struct node *n, const struct wire_ctl_request *q, const char *rep
 int shared_room(struct node *n, const struct asker *asker, const struct host_ask *ask);
 
 /* consult.c */
-/* A room's request to a service: 0, and talk_finish() when it has ended; UNAVAILABLE, FULL, NO_MEMORY, or a defect of its data.
- * */
+/* A room's request to a service: 0, and talk_finish() when it has ended; UNAVAILABLE, UNKNOWN_RESULT, FULL, NO_MEMORY, or a
+ * defect of its data. */
 int consult(struct node *n, const struct asker *asker, const struct host_ask *ask);
 
 /* hear.c */

@@ -218,8 +218,8 @@ MUST_USE int host_event(struct host *h, const char *id, const struct room_event 
 
 /* What came of an open ask: of `event` only code, data, len and token are looked at. It is open no more, and the type hears of
  * it if it gave a request. NOT_FOUND: no such room, or nothing of this number is open; UNAVAILABLE (frozen, or not resumed),
- * NO_MEMORY: it is as it was, and either this is called again or host_unsaid(). `data` is one value of ROOM_DATA_MAX at most.
- * */
+ * NO_MEMORY: it is as it was, and either this is called again or host_unsaid(). `data` is a value of
+ * ROOM_DATA_MAX at most. */
 MUST_USE int host_done(struct host *h, const char *id, uint64_t number, const struct room_event *event, struct mono now);
 /* The node could not keep an ask, or what came of it; host_say_again() says all those of the room once more, if it runs. Open
  * asks of a room that begins to run from an image or a journal are said by host_resume(). */

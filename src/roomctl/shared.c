@@ -2,8 +2,7 @@
  * `shared`: the data that rooms and backends share.
  *
  * Decides: that a list is read from the bucket, and anything about one key goes through a node, so that what a node knows of
- * repeats and expiry holds. Must not write the bucket. A change with a condition is asked of one node only: asked of a second
- * one, it could meet its own doing.
+ * repeats and expiry holds. Must not write the bucket.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -77,24 +76,29 @@ enum ctl_exit ctl_shared_ls(struct conn *conn, const struct options *o)
     return code;
 }
 
-/* Asks the nodes that are up, one after the other (`once`: the first one only). Takes `request`. */
-static int ask(struct conn *conn, json_t *request, bool once, json_t **result, struct err_detail *detail)
+/* Asks the first node that answers a ping; no second one, where a change could meet its own doing. Takes `request`. */
+static int ask(struct conn *conn, json_t *request, json_t **result, struct err_detail *detail)
 {
-    json_t *servers = NULL, *server;
+    json_t *servers = NULL, *server, *ping = NULL;
+    const char *id = NULL;
     size_t i;
     int err = view_load(conn, "servers", &servers, detail);
     if (!err)
         err = err_set(detail, ROOM_E_UNAVAILABLE, "no node of this cluster is up: see roomctl servers");
-    conn->timeout_ms = conn->timeout_ms > DONE_WITHIN_MS ? conn->timeout_ms : DONE_WITHIN_MS;
     json_array_foreach(servers, i, server)
     {
         const char *status = json_string_value(json_object_get(server, "status"));
         if (status && strcmp(status, "down") == 0)
             continue;
-        err = conn_ctl(conn, json_string_value(json_object_get(server, "id")), json_incref(request), result, detail);
-        if (err == 0 || conn->refused || once)
+        id = json_string_value(json_object_get(server, "id"));
+        err = conn_ping(conn, id, &ping, detail);
+        if (err == 0)
             break;
     }
+    json_decref(ping);
+    conn->timeout_ms = conn->timeout_ms > DONE_WITHIN_MS ? conn->timeout_ms : DONE_WITHIN_MS;
+    if (!err)
+        err = conn_ctl(conn, id, json_incref(request), result, detail);
     json_decref(servers);
     json_decref(request);
     return err;
@@ -110,7 +114,7 @@ enum ctl_exit ctl_shared_get(struct conn *conn, const struct options *o)
 {
     json_t *result = NULL;
     struct err_detail detail = {""};
-    int err = ask(conn, json_pack("{s:s,s:s}", "op", "shared_get", "key", o->args[0]), false, &result, &detail);
+    int err = ask(conn, json_pack("{s:s,s:s}", "op", "shared_get", "key", o->args[0]), &result, &detail);
     if (err)
         return failed(conn, o->args[0], err, &detail);
     char *text = json_dumps(json_object_get(result, "value"), JSON_COMPACT | JSON_ENCODE_ANY);
@@ -150,7 +154,7 @@ static enum ctl_exit change(struct conn *conn, const struct options *o, json_t *
         json_decref(request);
         return CTL_USAGE;
     }
-    int err = ask(conn, request, o->if_absent || o->revision, &result, &detail);
+    int err = ask(conn, request, &result, &detail);
     if (err)
         return failed(conn, o->args[0], err, &detail);
     if (o->json)

@@ -4,16 +4,23 @@ Usage: shared.py ROOMD ROOMCTL CLERK.so"""
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 
+import jsonschema
+
 from backends import backends
-from cluster import Node, Player, World, play_scenes, until
+from cluster import ROOT, Node, Player, World, play_scenes, until
 from watcher import Watcher
 
 ANY = -1
+with open(os.path.join(ROOT, 'schemas', 'shared_entry.json'), encoding='utf-8') as f:
+    ENTRY = jsonschema.Draft202012Validator(json.load(f))
+with open(os.path.join(ROOT, 'schemas', 'service_request.json'), encoding='utf-8') as f:
+    REQUEST = jsonschema.Draft202012Validator(json.load(f))
 
 
 async def owner_of(watch, room, other_than=None):
@@ -106,8 +113,8 @@ async def values_are_seen_elsewhere(w):
         assert (await west.ask(f'set a.b 0 {ANY} @ anew'))[0] == 'ok'
         assert (await east.ask('add a.b 1 0 @'))[0] == 'invalid', 'a text is no number'
         for words in ('get a..b 1', 'get a.* 1', 'get a. 1', 'get ' + 'k' * 129 + ' 1', 'set k 99 -1 1 x',
-                      'set k 2592000001 -1 1 x', 'insert k ' + 'm' * 129 + ' 0 1', 'ask a.b 100 1 echo 0', 'ask shop 49 1 echo 0',
-                      'ask shop 60001 1 echo 0'):
+                      'set k 2592000001 -1 1 x', 'insert k ' + 'm' * 129 + ' 0 1', 'ask a.b 100 1 echo 0',
+                      'ask shop 49 1 echo 0', 'ask shop 60001 1 echo 0'):
             assert await east.refused(words) in ('invalid', 'too_big'), words
         assert await east.refused('big k 65537') == 'too_big'
         await east.say('big big 65536')
@@ -224,6 +231,7 @@ async def services_answer_rooms(w):
         async with backends(w, 'shop', 's1', 's2') as b:
             code, data, _ = await east.ask('ask shop 2000 @ echo 0')
             told = data['request']
+            REQUEST.validate(told)
             assert code == 'ok' and told['room'] == 'east' and told['epoch'] > 0 and told['id'] > 0, told
             assert told['route'] == 'shop' and told['server'] == w.nodes[0].name and 'player' not in told, told
             assert told['data'] == {'do': 'echo', 'ms': 0, 'error': {'code': 'too_poor', 'message': '12 gold'}}, told
@@ -332,6 +340,16 @@ async def sums_are_exact_when_owners_die(w):
             w.nodes.sort(key=lambda n: n.name)
 
 
+async def entries_are_as_documented(w):
+    async with Watcher(w.urls[0]) as a:
+        entries = await a.values('shared')
+        for key, entry in entries.items():
+            ENTRY.validate(entry)
+            for room, epoch, number, _, older in entry.get('done', []):
+                assert isinstance(room, str) and epoch >= 0 and number > 0 and isinstance(older, bool), (key, entry)
+        assert len(entries) > 10 and any(len(e.get('done', [])) == 100 for e in entries.values()), len(entries)
+
+
 async def alone(w):
     """The same without NATS: rooms of one node by itself."""
     node = Node(w.roomd, 'hermit', None, w.folder.name, '--standalone', *w.options)
@@ -373,7 +391,7 @@ async def the_leading_nats_server_dies(w):
 
 SCENES = (values_are_seen_elsewhere, what_expires_is_gone, sets_have_members, three_nodes_count_together, from_outside,
           services_answer_rooms, a_room_that_moves_counts_on, the_owner_dies_between_request_and_answer,
-          sums_are_exact_when_owners_die, alone, the_leading_nats_server_dies)
+          sums_are_exact_when_owners_die, entries_are_as_documented, alone, the_leading_nats_server_dies)
 
 
 def main():

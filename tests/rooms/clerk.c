@@ -152,7 +152,8 @@ static int clerk_event(struct room *room, const struct room_event *event)
     c->heard++;
     if (!of_run) {
         snprintf(words, sizeof(words), "%s %s %llu %s %llu", event->kind == ROOM_EVENT_SHARED ? "shared" : "service",
-                 event->from, (unsigned long long)event->request, room_error_name(event->code), (unsigned long long)event->token);
+                 event->from, (unsigned long long)event->request, room_error_name(event->code),
+                 (unsigned long long)event->token);
         tell(room, event->data, event->len < ROOM_DATA_MAX - 300 ? event->len : 0, words);
         return 0;
     }
