@@ -91,8 +91,6 @@ mutate rolled-back-on-a-read "G1: a commit that may be applied yet is taken for 
     '/^static void still_ours/,/^}/s/    else if \(!o->only_read/    else if (o->state == OWNED_KEEPING) move_keep(c, o);\n&/'
 mutate serves-on-after-the-commit "G10: the room plays on where it was" core/move.c \
     '/^bool move_settled/,/^}/s/CORE_FX_ROOM_DROP/CORE_FX_ROOM_KEEP/'
-mutate comes-back-after-its-end "G1: a room that ended at its next owner is listed again" core/owner.c \
-    's/if \(!found && move_over\(/if (0 \&\& move_over(/'
 mutate no-final-snapshot "G2: a room moves without what it did since it was saved last" node/keep.c \
     's/if \(host_room_unsaved\(r\) \|\| k->passing\)/if (k->passing)/; s/bool at_rest = .*/bool at_rest = true;/'
 mutate moves-before-its-journal "G2: a room is given away before its journal has anything of it" node/keep.c \
@@ -101,8 +99,6 @@ mutate older-snapshot-taken "G2: a stale answer of the bucket stands for the sna
     '/^static bool stale/,/^}/s/return .*/return false;/'
 mutate stands-still-for-ever "G9: a room that does not move after all is not let go on" node/keep.c \
     '/^void keep_stay/,/^}/s/attach_still\(.*/;/'
-mutate plays-on-when-reached "G10: a node that is reached again lets a room play on that it gives away" node/attach.c \
-    's/isolated \|\| \(k && k->still\)/isolated/'
 mutate drains-for-ever "G9: undrain does nothing" core/drain.c 's/if \(on == c->drain.shown.on \|\|/if (!on ||/'
 mutate heard-while-away "order: a player who waits for his room hears what it says to others" node/relay.c \
     '/^static bool hears/,/^}/s/!p->away && //'
@@ -140,6 +136,10 @@ mutate join-asked-twice "G3: a join that is asked again takes another seat" node
 # Below: what one seed in thousands sees, or none that is known; by hand only.
 [ "${3:-}" = all ] || exit $rc
 mutate overtaken-at-home "order: what waited for a room that came here is overtaken" node/frames.c 's/p->sends.count \|\| //'
+mutate comes-back-after-its-end "G1: a room that ended at its next owner is listed again" core/owner.c \
+    's/if \(!found && move_over\(/if (0 \&\& move_over(/'
+mutate plays-on-when-reached "G10: a node that is reached again lets a room play on that it gives away" node/attach.c \
+    's/isolated \|\| \(k && k->still\)/isolated/'
 mutate earlier-hello-wins "G5: of two logins at one node the one that is looked up last has the player" node/settle.c \
     '/^bool arrival_outdone/,/^}/s/return .*/return false;/'
 mutate not-fetched-again "G4: a session that went to a third gateway meanwhile is taken up as it was before" node/presence.c \
