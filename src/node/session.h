@@ -157,7 +157,7 @@ void arrival_finish(struct node *n, struct arrival *a);
 /* Its session `s` was welcome while the registry could not be asked, and another is listed by now. Whose hello was the later one no
  * clock tells; but a client that gave `s` up, and is elsewhere by now, says nothing more here. True: it has said something since. */
 bool arrival_may_take(struct arrival *a, const struct session *s);
-/* The session that is listed is here, and its hello came later. */
+/* The session that is listed is here, its hello came later, and the newest login stays. */
 bool arrival_outdone(struct node *n, const struct arrival *a, const struct id *listed);
 
 /* A player's place in a room, by its session's serial and the number the client knows; NULL: gone. */

@@ -90,7 +90,7 @@ bool arrival_begin(struct node *n, struct arrival *a, bool done)
 bool arrival_outdone(struct node *n, const struct arrival *a, const struct id *listed)
 {
     const struct session *s = map_get(&n->by_session, listed->s);
-    return s && s->hello > a->serial && strcmp(listed->s, a->wanted.s) != 0;
+    return !n->config.login_reject && s && s->hello > a->serial && strcmp(listed->s, a->wanted.s) != 0;
 }
 
 bool arrival_may_take(struct arrival *a, const struct session *s)
