@@ -17,6 +17,8 @@
 enum { PING_MS = 1500, SILENCE_MS = 5000, RESYNC_MS = 3000, ACK_MESSAGES = 24 };
 /* Less than what the nodes call hold_ms, proc.c; and as long as a healed cluster may yet be busy with what was late. */
 enum { SURELY_HELD_MS = 6500, CALM_MS = 1500 };
+/* A hello that was given up may lie before a frozen node for so long, and is heard when that goes on. */
+enum { ROAM_MS = 15000 };
 
 /* ---- out ---- */
 
@@ -32,7 +34,8 @@ void client_session_hello(struct sim_client *c, struct wire_frame_hello *hello)
         hello->resume = wire_str(s->token);
         hello->has_last_seq = true;
         hello->last_seq = c->seq;
-        s->roamed |= c->node != s->node || c->life != s->life;
+        if (c->node != s->node || c->life != s->life)
+            s->roam_us = c->w->now_us;
     }
     logins_said(c);
 }
@@ -46,7 +49,6 @@ void client_session_offline(struct sim_client *c)
     } else if (c->state != CLIENT_OFF && c->state != CLIENT_HELLO) {
         s->was = c->state;
         s->lost_us = c->w->now_us;
-        s->roamed = false;
     }
     client_set(c, CLIENT_OFF);
     c->conn = 0;
@@ -125,7 +127,8 @@ static bool must_be_there(const struct sim_client *c)
     const struct client_session *s = &c->s;
     const struct sim_proc *p = &c->w->procs[c->node];
     bool young = c->w->now_us - s->lost_us < SURELY_HELD_MS * (int64_t)SIM_MS;
-    bool home = c->node == s->node && c->life == s->life && !s->roamed && !p->stopping && p->drain_life != p->life;
+    bool roamed = s->roam_us && c->w->now_us - s->roam_us < ROAM_MS * (int64_t)SIM_MS;
+    bool home = c->node == s->node && c->life == s->life && !roamed && !p->stopping && p->drain_life != p->life;
     return young && !logins_since(c) && (home || calm(c));
 }
 

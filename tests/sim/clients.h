@@ -51,7 +51,7 @@ struct client_session { /* what a client knows of its session */
     int64_t lost_us;
     int64_t back_us; /* it does not come back before */
     bool resuming;   /* the hello under way asks for it */
-    bool roamed;     /* another node was asked for it since it was lost */
+    int64_t roam_us; /* another node was asked for it last; 0: none was */
     bool again;      /* it was taken up again: answers may come twice */
     bool gap;        /* its numbers have jumped to `from`: resync comes before anything else */
     bool unsure;     /* what was said in the room is not whole until the room's resync */

@@ -91,6 +91,8 @@ mutate rolled-back-on-a-read "G1: a commit that may be applied yet is taken for 
     '/^static void still_ours/,/^}/s/    else if \(!o->only_read/    else if (o->state == OWNED_KEEPING) move_keep(c, o);\n&/'
 mutate serves-on-after-the-commit "G10: the room plays on where it was" core/move.c \
     '/^bool move_settled/,/^}/s/CORE_FX_ROOM_DROP/CORE_FX_ROOM_KEEP/'
+mutate comes-back-after-its-end "G1: a room that ended at its next owner is listed again" core/owner.c \
+    's/if \(!found && move_over\(/if (0 \&\& move_over(/'
 mutate no-final-snapshot "G2: a room moves without what it did since it was saved last" node/keep.c \
     's/if \(host_room_unsaved\(r\) \|\| k->passing\)/if (k->passing)/; s/bool at_rest = .*/bool at_rest = true;/'
 mutate moves-before-its-journal "G2: a room is given away before its journal has anything of it" node/keep.c \
@@ -136,8 +138,6 @@ mutate join-asked-twice "G3: a join that is asked again takes another seat" node
 # Below: what one seed in thousands sees, or none that is known; by hand only.
 [ "${3:-}" = all ] || exit $rc
 mutate overtaken-at-home "order: what waited for a room that came here is overtaken" node/frames.c 's/p->sends.count \|\| //'
-mutate comes-back-after-its-end "G1: a room that ended at its next owner is listed again" core/owner.c \
-    's/if \(!found && move_over\(/if (0 \&\& move_over(/'
 mutate plays-on-when-reached "G10: a node that is reached again lets a room play on that it gives away" node/attach.c \
     's/isolated \|\| \(k && k->still\)/isolated/'
 mutate earlier-hello-wins "G5: of two logins at one node the one that is looked up last has the player" node/settle.c \
