@@ -101,8 +101,7 @@ struct room_client_callbacks {
     /* The request failed. `request` 0: an error that names none of ours. With ROOM_E_SERVICE_ERROR the text is the service's
      * own word, ": " and its message. */
     void (*error)(void *arg, uint64_t request, int code, const char *text);
-    /* Message `n` was refused by the room or its server, and not done; UNKNOWN_RESULT: it was sent again after a lost
-     * connection, and whether it was done then has been forgotten. */
+    /* Message `n` was refused by the room or its server, and not done. */
     void (*refused)(void *arg, uint32_t room, uint64_t n, int code, const char *text);
     /* The room is on another server; the session goes there. */
     void (*redirected)(void *arg, uint64_t request, const char *server, const char *address, uint16_t port);

@@ -10,8 +10,7 @@
  * The state comes last; a room that has subscribed to topics has [pattern ...] before it, and one that has asked for something
  * has [pattern ...] and [last number, open ask ...].
  *
- *   seat  [player, session, last n, [[n, code, result] ...]], and behind it, if answers were forgotten, up to where
- *   An answer to several numbers has the first of them behind the result.
+ *   seat  [player, session, last n, [[n, code, result] ...]]; an answer to several numbers has the first of them behind the result
  *
  * Weakness: it is written in one go on the loop; a state of many megabytes costs milliseconds.
  */
@@ -27,7 +26,7 @@ enum { SEAT_FIELDS = 4, ANSWER_FIELDS = 3 };
 static void write_seat(struct buf *out, const struct seat *seat)
 {
     const struct replies *a = &seat->replies;
-    mp_write_array(out, a->unsure ? SEAT_FIELDS + 1 : SEAT_FIELDS);
+    mp_write_array(out, SEAT_FIELDS);
     mp_write_text(out, seat->player);
     if (seat->session.s[0])
         mp_write_text(out, seat->session.s);
@@ -43,8 +42,6 @@ static void write_seat(struct buf *out, const struct seat *seat)
         if (e->from < e->n)
             mp_write_int(out, e->from);
     }
-    if (a->unsure)
-        mp_write_int(out, a->unsure);
 }
 
 static int write_image(struct room *r, struct buf *out)
@@ -175,9 +172,9 @@ static bool read_answer(struct mp_read *in, int64_t before, int64_t last, struct
     return fields == ANSWER_FIELDS || read_int(in, before + 1, out->n, &out->from);
 }
 
-static bool read_answers(struct mp_read *in, bool forgotten, struct seats *s, struct replies *a)
+static bool read_answers(struct mp_read *in, struct seats *s, struct replies *a)
 {
-    int64_t before = 0, last = 0, unsure = 0;
+    int64_t before = 0, last = 0;
     uint32_t count;
     if (!read_int(in, 0, INT64_MAX, &last) || !read_array(in, &count) || count > REPLIES_MAX)
         return false;
@@ -190,9 +187,6 @@ static bool read_answers(struct mp_read *in, bool forgotten, struct seats *s, st
         before = answer.n;
     }
     a->last_n = last;
-    if (forgotten && !read_int(in, 1, last, &unsure))
-        return false;
-    a->unsure = unsure > a->unsure ? unsure : a->unsure;
     return true;
 }
 
@@ -202,14 +196,14 @@ static int read_seats(struct room *r, struct image *m)
         struct id player, session;
         struct seat *seat;
         uint32_t count;
-        if (!read_array(&m->seats_at, &count) || (count != SEAT_FIELDS && count != SEAT_FIELDS + 1) ||
+        if (!read_array(&m->seats_at, &count) || count != SEAT_FIELDS ||
             !read_id(&m->seats_at, false, &player) || !read_id(&m->seats_at, true, &session))
             return ROOM_E_BAD_FRAME;
         int rc = seats_restore(&r->seats, player.s, session.s, &seat);
         if (rc)
             return rc == ROOM_E_ALREADY ? ROOM_E_BAD_FRAME : rc;
         r->host->players++;
-        if (!read_answers(&m->seats_at, count > SEAT_FIELDS, &r->seats, &seat->replies))
+        if (!read_answers(&m->seats_at, &r->seats, &seat->replies))
             return ROOM_E_BAD_FRAME;
     }
     return 0;

@@ -10,7 +10,7 @@ bool replies_find(const struct replies *r, int64_t n, struct replies_answer *out
 {
     if (n <= 0 || n > r->last_n)
         return false;
-    *out = (struct replies_answer){.code = n <= r->unsure ? ROOM_E_UNKNOWN_RESULT : 0};
+    *out = (struct replies_answer){.code = 0};
     for (const struct reply *e = r->first; e; e = e->next)
         if (e->from <= n && n <= e->n)
             *out = (struct replies_answer){e->code, e->data, e->len};
@@ -25,7 +25,6 @@ static void drop_oldest(struct replies *r, const struct alloc *alloc)
         r->last = NULL;
     r->count--;
     r->bytes -= e->len;
-    r->unsure = e->n;
     alloc_put(alloc, e, sizeof(*e) + e->len);
 }
 
@@ -36,10 +35,8 @@ void replies_restore(struct replies *r, const struct alloc *alloc, const struct 
     while (r->first && (r->count >= REPLIES_MAX || r->bytes + len > REPLIES_BYTES))
         drop_oldest(r, alloc);
     struct reply *e = alloc_get(alloc, sizeof(*e) + len);
-    if (!e) {
-        r->unsure = answer->n;
+    if (!e)
         return;
-    }
     *e = (struct reply){.from = answer->from, .n = answer->n, .code = answer->code, .len = answer->len};
     if (len)
         memcpy(e->data, data, len);

@@ -4,10 +4,11 @@
  * Decides: which answers are remembered. A message is known by its number, which grows in a session. A number that was
  * passed over (refused before it reached the room, or used in another of the session's rooms) is remembered as not done: a
  * later one was, so it cannot be done any more. An answer without a result and without an error takes no memory: it is what
- * is said of every number above `unsure` that is not remembered. Invariants: never is `done` said of what was not; what is
- * kept is at most REPLIES_MAX answers and REPLIES_BYTES, except that the newest is always kept if there is memory.
+ * is said of every number that is not remembered. Invariant: what is kept is at most REPLIES_MAX answers and REPLIES_BYTES,
+ * except that the newest is always kept if there is memory.
  *
- * Weakness: of what had to be forgotten it is only said that it may or may not have been done.
+ * Weakness: what had to be forgotten is said to be done, without a result. So it was, unless it was refused or passed over, its
+ * client never heard of that, and more than REPLIES_MAX answers and gaps came after it.
  */
 #ifndef ROOM_REPLIES_H
 #define ROOM_REPLIES_H
@@ -30,7 +31,6 @@ struct reply {
 
 struct replies {
     int64_t last_n; /* the highest number handed to the room; 0: none yet */
-    int64_t unsure; /* of those up to here, what is not remembered was forgotten; 0: nothing was */
     uint32_t count;
     size_t bytes; /* of the results */
     struct reply *first, *last; /* the oldest, the newest */
@@ -43,7 +43,7 @@ struct replies_answer {
 };
 
 /* True if the number, or a later one, was handed to the room before: then `out` says what the answer was, CANCELLED if the
- * number was passed over, UNKNOWN_RESULT if that was forgotten. */
+ * number was passed over. */
 bool replies_find(const struct replies *r, int64_t n, struct replies_answer *out);
 /* `n` is above last_n; those between are passed over. The result is copied. */
 void replies_add(struct replies *r, const struct alloc *alloc, int64_t n, int code, const void *data, size_t len);

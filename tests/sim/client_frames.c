@@ -297,17 +297,14 @@ static void on_reconnect(struct sim_client *c, const struct wire_frame_reconnect
         c->redirected = false;
 }
 
-/* It was not applied, or, if it was said again, perhaps. A number that was passed over was refused before, to whoever it was
+/* It was not applied. A number that was passed over was refused before, to whoever it was
  * that heard it: not to somebody who says it for the first time. */
 static void on_refused(struct sim_client *c, const struct wire_frame_error *m)
 {
-    bool open = client_session_answered(c, m->n, true, 0);
-    bool unknown = wire_str_is(m->code, "unknown_result");
+    (void)client_session_answered(c, m->n, true, 0);
     world_note(c->w, "%s is refused its %lld: %.*s", c->name, (long long)m->n, (int)m->code.len, m->code.data);
-    if (m->n > c->s.again_n && (unknown || wire_str_is(m->code, "cancelled")))
+    if (m->n > c->s.again_n && wire_str_is(m->code, "cancelled"))
         world_fail(c->w, "order: input %lld of %s was overtaken by a later one", (long long)m->n, c->name);
-    if (open && unknown && c->counts)
-        ledger_doubt(c->w, c->room_id.s, c->joined_epoch, 1);
 }
 
 static void on_error(struct sim_client *c, const struct wire_frame_error *m)

@@ -133,8 +133,7 @@ class Player:
                 await tcp.send({'op': 'join', 'id': 1, 'mode': 'join_or_create', 'type': 'counter',
                                 'room_id': self.account.room})
             elif op == 'error' and 'n' in frame:
-                self.open.discard(frame['n'])  # refused: it was not applied, unless nobody knows
-                self.account.doubts += frame['code'] == 'unknown_result'
+                self.open.discard(frame['n'])  # refused: it was not applied
             while room is not None and not self.stopping and len(self.open) < self.window:
                 self.n += 1
                 self.open.add(self.n)

@@ -107,7 +107,6 @@ Test(room_image, a_room_comes_back_with_its_seats_answers_time_and_chance)
     cr_assert_eq(fixture_send_n(&b, "d", 7, last, "1"), 0);
     cr_assert_str_eq(fixture_reply(&b), before, "the same answer");
     cr_assert_eq(fixture_send_n(&b, "d", 7, last - 1, "1"), ROOM_E_CANCELLED, "passed over there, and not done here");
-    cr_assert_eq(fixture_send_n(&b, "d", 7, 2, "1"), ROOM_E_UNKNOWN_RESULT, "forgotten there already");
     fixture_said(&b);
     b.now = mono_add_ms(b.now, 999);
     host_tick(b.host, b.now);
